@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef CM_DECIDE_H
+#define CM_DECIDE_H
+
+#include "milter/model/coin.h"
+#include "milter/model/event.h"
+#include "milter/model/inbox.h"
+#include "milter/model/rule.h"
+#include "milter/model/ruleset.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/*
+ * Which fault, if any, meets one SMTP event. Pure: what Redis must answer is
+ * asked of the caller, so the walk is one of steps:
+ *
+ *     cm_decide_start(&walk, inbox, rules, &event, &coin);
+ *     while (cm_decide_next(&walk, &d) != CM_DECIDE_NONE) { ... }
+ *
+ * - CM_DECIDE_NEED_OCCURRENCE: the next rule has a seed, and chance a say in
+ *   it: count this mail (rule, sender, recipient) and give the number to
+ *   cm_decide_occurrence, or call cm_decide_pass: without the number there is
+ *   no coin, and so no fault.
+ *
+ * - CM_DECIDE_FAULT: d.rule matched and its coin fell heads. Where the fault
+ *   has a state (greylist, throttle, sequence, maxHits) the caller asks it; if
+ *   the fault acts the walk is over, if it lets the mail pass (also: shadow
+ *   mode) the caller goes on with cm_decide_next.
+ *
+ * - CM_DECIDE_NONE: nothing (more) acts; d is zeroed.
+ *
+ * Order of authority: the recipient's own inbox configuration, then the fault
+ * rules, each in their order. At RCPT an inbox decides for every stage at which
+ * its rules act ("decide at RCPT, act at the right stage"): d.rule->stage
+ * tells. Fault rules are matched at the stage they act at.
+ */
+struct cm_decision {
+    const struct cm_rule *rule; /* borrowed from the inbox or the rule set */
+    bool from_inbox;
+    int64_t delay_ms;             /* of a latency fault, else 0 */
+    const struct cm_reply *reply; /* of error, greylist and throttle, else
+                                     NULL; borrowed as rule is, or static */
+};
+
+struct cm_walk {
+    const struct cm_inbox *inbox;   /* borrowed, may be NULL */
+    const struct cm_ruleset *rules; /* borrowed, may be NULL */
+    const struct cm_event *event;   /* borrowed */
+    struct cm_coin *coin;           /* borrowed; drawn from when unseeded */
+    size_t next_inbox, next_rule;
+    bool occurrence_known; /* for the rule at hand */
+    uint64_t occurrence;
+};
+
+enum cm_decide_step {
+    CM_DECIDE_NONE,
+    CM_DECIDE_FAULT,
+    CM_DECIDE_NEED_OCCURRENCE
+};
+
+/*
+ * inbox  the configuration found for event->recipient, or NULL. Looked at only
+ *        at stage RCPT, and only while cm_inbox_active.
+ * All arguments are borrowed until the walk ends. Allocates nothing.
+ */
+void cm_decide_start(struct cm_walk *walk, const struct cm_inbox *inbox,
+                     const struct cm_ruleset *rules,
+                     const struct cm_event *event, struct cm_coin *coin);
+enum cm_decide_step cm_decide_next(struct cm_walk *walk,
+                                   struct cm_decision *d_r);
+
+/* After NEED_OCCURRENCE, whose d_r holds the rule in question: the number (>=
+ * 1) of this mail, or no answer. In the coin an inbox's rule is called "inbox:"
+ * and its id, so the caller should count it under that name too. */
+void cm_decide_occurrence(struct cm_walk *walk, uint64_t occurrence);
+void cm_decide_pass(struct cm_walk *walk);
+
+#endif

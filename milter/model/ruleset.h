@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef CM_RULESET_H
+#define CM_RULESET_H
+
+#include "milter/err.h"
+#include "milter/model/rule.h"
+
+#include <stddef.h>
+
+/*
+ * The ordered list of fault rules, indexed so that a decision's cost does not
+ * grow with their number: exact recipients and domains are found by hash,
+ * clients by a binary trie over the address bits, only rules without any such
+ * condition (globs and the like) are walked. Order is kept: the candidates come
+ * out by position, and the first that matches wins. Immutable; ref-counted.
+ */
+struct cm_ruleset;
+
+/*
+ * cm_ruleset_new - takes ownership of nrules rules at rules (an array from
+ * malloc, itself freed too; NULL when nrules is 0), also when it fails.
+ * Returns CM_OK or CM_ENOMEM.
+ */
+enum cm_status cm_ruleset_new(struct cm_ruleset **set_r, struct cm_rule *rules,
+                              size_t nrules) CM_MUST_CHECK;
+struct cm_ruleset *cm_ruleset_ref(struct cm_ruleset *set);
+void cm_ruleset_release(struct cm_ruleset **set);
+
+size_t cm_ruleset_count(const struct cm_ruleset *set);
+const struct cm_rule *cm_ruleset_at(const struct cm_ruleset *set, size_t i);
+
+/* cm_ruleset_stages - CM_STAGE_BITs at which any rule acts. */
+unsigned cm_ruleset_stages(const struct cm_ruleset *set);
+/* cm_ruleset_wants_headers - does any enabled rule look at headers? */
+bool cm_ruleset_wants_headers(const struct cm_ruleset *set);
+
+/*
+ * cm_ruleset_next - the position of the first rule at or after from that acts
+ * at the event's stage, is in force and matches; cm_ruleset_count when none
+ * does. Allocates nothing; thread-safe. set may be NULL (no rules).
+ */
+size_t cm_ruleset_next(const struct cm_ruleset *set,
+                       const struct cm_event *event, size_t from);
+
+#endif

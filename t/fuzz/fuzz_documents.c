@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Whatever bytes come by HTTP, from Redis or in RCPT: parsing them must neither
+ * crash nor leak, and what it lets through must keep its promises. Under
+ * libFuzzer this is the target:
+ *
+ *     clang -g -O1 -fsanitize=fuzzer,address,undefined -DCM_LIBFUZZER ...
+ *
+ * Built as usual it is a program that runs the files it is given, or else those
+ * of the corpus beside its source, and is a test of `make check`.
+ */
+#include "milter/model/address.h"
+#include "milter/model/rule_json.h"
+
+#include <dirent.h>
+#include <jansson.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void
+demand(bool holds, const char *what)
+{
+    if (!holds) {
+        fprintf(stderr, "broken promise: %s\n", what);
+        abort();
+    }
+}
+
+/* A canonical address is its own canonical form, within the limits. */
+static void
+try_address(const char *text, size_t len, unsigned flags)
+{
+    struct cm_address once, twice, base;
+    struct cm_err err;
+    if (cm_address_parse(&once, text, len, flags, &err) != CM_OK)
+        return;
+    demand(strlen(once.text) == once.len, "the length of an address");
+    demand(once.domain_off <= once.len, "the domain within the address");
+    demand(cm_address_parse(&twice, once.text, once.len, flags, &err) == CM_OK,
+           "a canonical address is valid");
+    demand(strcmp(once.text, twice.text) == 0 &&
+               once.domain_off == twice.domain_off,
+           "a canonical address is canonical");
+    if (cm_address_strip_tag(&once, "+-", &base))
+        demand(cm_address_parse(&twice, base.text, base.len, flags, &err) ==
+                   CM_OK,
+               "an address without its tag is valid");
+}
+
+/* What the API has answered once, it must take and answer again. */
+static void
+try_inbox(const char *text, size_t len)
+{
+    struct cm_inbox *inbox = NULL, *again = NULL;
+    struct cm_problems problems;
+    struct cm_err err;
+    json_t *in = NULL, *out = NULL;
+    if (cm_inbox_compile(&inbox, text, len, &err) != CM_OK)
+        return;
+    demand(inbox->nrules <= CM_INBOX_RULES_MAX, "at most five rules");
+    cm_problems_init(&problems);
+    demand(cm_json_parse(&in, text, len, &err) == CM_OK, "it parsed before");
+    demand(cm_inbox_normalize(&out, in, "", &problems) == CM_OK,
+           "what compiles can be normalized");
+    size_t out_len = 0;
+    char *answer = cm_json_dump(out, &out_len);
+    demand(answer != NULL, "an answer");
+    if (out_len <= CM_INBOX_DOC_MAX) {
+        demand(cm_inbox_compile(&again, answer, out_len, &err) == CM_OK,
+               "a normalized configuration compiles");
+        demand(again->nrules == inbox->nrules &&
+                   again->enabled == inbox->enabled &&
+                   again->expires_at_ms == inbox->expires_at_ms,
+               "a normalized configuration is the same");
+    }
+    free(answer);
+    cm_inbox_release(&again);
+    cm_inbox_release(&inbox);
+    json_decref(out);
+    json_decref(in);
+}
+
+static void
+try_rule(const char *text, size_t len)
+{
+    struct cm_rule rule;
+    struct cm_problems problems;
+    struct cm_err err;
+    json_t *doc = NULL;
+    if (cm_json_parse(&doc, text, len, &err) != CM_OK)
+        return;
+    cm_problems_init(&problems);
+    if (cm_rule_compile(&rule, "r1", doc, 0, &problems) == CM_OK) {
+        demand(cm_fault_stages(&rule.fault) & CM_STAGE_BIT(rule.stage),
+               "a rule acts where its fault can");
+        cm_rule_fini(&rule);
+    } else {
+        demand(problems.n > 0, "a refusal says why");
+    }
+    json_decref(doc);
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    const char *text = (const char *)data;
+    try_address(text, size, 0);
+    try_address(text, size, CM_ADDRESS_KEEP_CASE);
+    try_inbox(text, size);
+    try_rule(text, size);
+    return 0;
+}
+
+#ifndef CM_LIBFUZZER
+#define INPUT_MAX (1 << 20)
+
+static bool
+run_file(const char *path)
+{
+    FILE *f = fopen(path, "rb");
+    char *data = malloc(INPUT_MAX);
+    bool good = f && data;
+    if (good) {
+        size_t size = fread(data, 1, INPUT_MAX, f);
+        LLVMFuzzerTestOneInput((const uint8_t *)data, size);
+    } else {
+        perror(path);
+    }
+    free(data);
+    if (f)
+        fclose(f);
+    return good;
+}
+
+/* The number of files run, or -1. */
+static int
+run_corpus(void)
+{
+    const char *srcdir = getenv("srcdir");
+    char dir[4096], path[8192];
+    int n = 0;
+    snprintf(dir, sizeof dir, "%s/t/fuzz/corpus", srcdir ? srcdir : ".");
+    DIR *d = opendir(dir);
+    if (!d) {
+        perror(dir);
+        return -1;
+    }
+    for (struct dirent *e; n >= 0 && (e = readdir(d));) {
+        if (e->d_name[0] == '.')
+            continue;
+        snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
+        n = run_file(path) ? n + 1 : -1;
+    }
+    closedir(d);
+    return n;
+}
+
+int
+main(int argc, char **argv)
+{
+    int n = argc - 1;
+    for (int i = 1; i < argc; i++) {
+        if (!run_file(argv[i]))
+            return EXIT_FAILURE;
+    }
+    if (argc == 1)
+        n = run_corpus();
+    printf("%d inputs\n", n);
+    return n > 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+#endif

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "milter/model/fault.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct {
+    const char *name;
+    enum cm_fault_kind kind;
+    const char *stages, *default_stage;
+} kinds[] = {
+    {"error", CM_FAULT_ERROR,
+     "connect, helo, starttls, auth, mail, rcpt, data, message, noop, rset, "
+     "vrfy, quit",
+     "rcpt"},
+    {"latency", CM_FAULT_LATENCY,
+     "connect, helo, starttls, auth, mail, rcpt, data, message, noop, rset, "
+     "vrfy, quit",
+     "rcpt"},
+    {"drop", CM_FAULT_DROP, "mail, rcpt, data, message", "message"},
+    {"greylist", CM_FAULT_GREYLIST, "rcpt, message", "rcpt"},
+    {"blackhole", CM_FAULT_BLACKHOLE, "message", "message"},
+    {"throttle", CM_FAULT_THROTTLE, "mail, rcpt, message", "rcpt"},
+    {"sequence", CM_FAULT_SEQUENCE, "rcpt, message", "rcpt"},
+    {"quarantine", CM_FAULT_QUARANTINE, "message", "message"},
+    {"duplicate", CM_FAULT_DUPLICATE, "message", "message"},
+    {"misdeliver", CM_FAULT_MISDELIVER, "message", "message"},
+    {"mutate", CM_FAULT_MUTATE, "message", "message"},
+};
+
+static void
+test_fault_kinds_table(void **state)
+{
+    (void)state;
+    assert_int_equal(sizeof kinds / sizeof *kinds, CM_FAULT_COUNT);
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        struct cm_fault fault = {.kind = kinds[i].kind};
+        enum cm_fault_kind kind;
+        char list[128];
+        cm_stage_list(cm_fault_stages(&fault), list, sizeof list);
+        if (strcmp(cm_fault_name(kinds[i].kind), kinds[i].name) != 0 ||
+            cm_fault_parse_kind(kinds[i].name, &kind) != CM_OK ||
+            kind != kinds[i].kind || strcmp(list, kinds[i].stages) != 0 ||
+            strcmp(cm_stage_name(cm_fault_default_stage(kind)),
+                   kinds[i].default_stage) != 0)
+            fail_msg("%s: %s", kinds[i].name, list);
+    }
+}
+
+static void
+test_fault_parse_kind_unknown_is_not_found(void **state)
+{
+    enum cm_fault_kind kind = CM_FAULT_DROP;
+    (void)state;
+    assert_int_equal(cm_fault_parse_kind("Error", &kind), CM_NOTFOUND);
+    assert_int_equal(cm_fault_parse_kind("", &kind), CM_NOTFOUND);
+    assert_int_equal(kind, CM_FAULT_DROP);
+    assert_string_equal(cm_fault_name(CM_FAULT_COUNT), "unknown");
+}
+
+static void
+test_stage_parse_takes_any_case(void **state)
+{
+    enum cm_stage stage;
+    (void)state;
+    assert_int_equal(cm_stage_parse("RCPT", &stage), CM_OK);
+    assert_int_equal(stage, CM_STAGE_RCPT);
+    assert_int_equal(cm_stage_parse("quit", &stage), CM_OK);
+    assert_int_equal(stage, CM_STAGE_QUIT);
+    assert_int_equal(cm_stage_parse("rcp", &stage), CM_NOTFOUND);
+    assert_int_equal(cm_stage_parse("rcptx", &stage), CM_NOTFOUND);
+    assert_string_equal(cm_stage_name(CM_STAGE_COUNT), "unknown");
+}
+
+static void
+test_fault_stages_ack_lost_only_at_message(void **state)
+{
+    struct cm_fault fault = {
+        .kind = CM_FAULT_DROP,
+        .u.drop = {CM_DROP_RST, CM_DROP_ACK_LOST},
+    };
+    (void)state;
+    assert_int_equal(cm_fault_stages(&fault), CM_STAGE_BIT(CM_STAGE_MESSAGE));
+}
+
+static void
+test_fault_stages_sequence_follows_its_steps(void **state)
+{
+    struct cm_fault steps[] = {{.kind = CM_FAULT_COUNT},
+                               {.kind = CM_FAULT_ERROR},
+                               {.kind = CM_FAULT_BLACKHOLE}};
+    struct cm_fault fault = {
+        .kind = CM_FAULT_SEQUENCE,
+        .u.sequence = {.steps = steps, .nsteps = 2},
+    };
+    (void)state;
+    assert_int_equal(cm_fault_stages(&fault),
+                     CM_STAGE_BIT(CM_STAGE_RCPT) |
+                         CM_STAGE_BIT(CM_STAGE_MESSAGE));
+    fault.u.sequence.nsteps = 3;
+    assert_int_equal(cm_fault_stages(&fault), CM_STAGE_BIT(CM_STAGE_MESSAGE));
+}
+
+static void
+test_fault_delay_fixed_and_uniform(void **state)
+{
+    struct cm_fault_latency fixed = {.kind = CM_DELAY_FIXED, .max_ms = 1234};
+    struct cm_fault_latency uniform = {
+        .kind = CM_DELAY_UNIFORM, .min_ms = 100, .max_ms = 199};
+    (void)state;
+    assert_int_equal(cm_fault_delay(&fixed, 77, 88), 1234);
+    assert_int_equal(cm_fault_delay(&uniform, 0, 0), 100);
+    assert_int_equal(cm_fault_delay(&uniform, UINT64_MAX, 0), 199);
+    assert_int_equal(cm_fault_delay(&uniform, UINT64_MAX / 2, 0), 149);
+}
+
+static int
+compare(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* The quantiles of the drawn delays against those of the distribution: for the
+ * standard normal 0.1587, 0.5 and 0.8413 lie at -1, 0 and 1. */
+static void
+test_fault_delay_lognormal_has_its_quantiles(void **state)
+{
+    enum { N = 100000 };
+    struct cm_fault_latency latency = {
+        .kind = CM_DELAY_LOGNORMAL, .median_ms = 1000, .sigma = 0.5};
+    struct cm_coin coin;
+    int64_t *ms = calloc(N, sizeof *ms);
+    (void)state;
+    assert_non_null(ms);
+    cm_coin_init(&coin, 3, 4);
+    for (int i = 0; i < N; i++) {
+        uint64_t first = cm_coin_draw(&coin);
+        ms[i] = cm_fault_delay(&latency, first, cm_coin_draw(&coin));
+    }
+    qsort(ms, N, sizeof *ms, compare);
+    assert_true(fabs((double)ms[15870] - 1000 * exp(-0.5)) < 15);
+    assert_true(fabs((double)ms[50000] - 1000) < 15);
+    assert_true(fabs((double)ms[84130] - 1000 * exp(0.5)) < 30);
+    free(ms);
+}
+
+static void
+test_fault_delay_lognormal_is_cut(void **state)
+{
+    static const uint64_t draws[] = {0, 1, UINT64_MAX / 4, UINT64_MAX / 2,
+                                     UINT64_MAX};
+    struct cm_fault_latency latency = {
+        .kind = CM_DELAY_LOGNORMAL, .median_ms = 60000, .sigma = 1000};
+    (void)state;
+    for (size_t i = 0; i < 5; i++) {
+        for (size_t j = 0; j < 5; j++)
+            assert_in_range(cm_fault_delay(&latency, draws[i], draws[j]), 0,
+                            CM_FAULT_DELAY_MAX_MS);
+    }
+    latency.sigma = 0;
+    latency.median_ms = 250;
+    assert_int_equal(cm_fault_delay(&latency, 5, 6), 250);
+}
+
+static void
+test_fault_fini_zeroed_and_twice(void **state)
+{
+    struct cm_fault fault = {.kind = CM_FAULT_ERROR};
+    (void)state;
+    cm_fault_fini(&fault);
+    fault.kind = CM_FAULT_QUARANTINE;
+    fault.u.quarantine_reason = strdup("why");
+    cm_fault_fini(&fault);
+    cm_fault_fini(&fault);
+    assert_null(fault.u.quarantine_reason);
+}
+
+int
+main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_fault_kinds_table),
+        cmocka_unit_test(test_fault_parse_kind_unknown_is_not_found),
+        cmocka_unit_test(test_stage_parse_takes_any_case),
+        cmocka_unit_test(test_fault_stages_ack_lost_only_at_message),
+        cmocka_unit_test(test_fault_stages_sequence_follows_its_steps),
+        cmocka_unit_test(test_fault_delay_fixed_and_uniform),
+        cmocka_unit_test(test_fault_delay_lognormal_has_its_quantiles),
+        cmocka_unit_test(test_fault_delay_lognormal_is_cut),
+        cmocka_unit_test(test_fault_fini_zeroed_and_twice),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
