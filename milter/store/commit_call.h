@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef CM_COMMIT_CALL_H
+#define CM_COMMIT_CALL_H
+
+#include "milter/store/commit.h"
+#include "milter/store/keys.h"
+#include "milter/store/script.h"
+
+/* What commit.c and fleet.c share; nobody else includes it. */
+struct cm_commits {
+    struct cm_pool *pool; /* borrowed */
+    struct cm_keys keys;
+    int timeout_ms;
+    char *library; /* owned: chaosmilter.lua with our settings put in */
+    struct cm_script documents;  /* the same without its first line */
+    struct cm_script add_totals; /* KEYS[1] the hash; name, amount, ... */
+};
+
+/*
+ * cm_commit_call - borrow a link for one exchange. script NULL: argv is a
+ * plain command; else nkeys keys and then arguments. Maps what Redis said to
+ * the statuses of commit.h.
+ */
+enum cm_status cm_commit_call(struct cm_commits *commits,
+                              const struct cm_script *script,
+                              struct redisReply **reply_r, int nkeys, int argc,
+                              const char *const *argv, const size_t *lens,
+                              struct cm_err *err) CM_MUST_CHECK;
+
+/* cm_commit_texts - the strings of an array reply, NULL-terminated, for
+ * cm_names_free. n_r may be NULL. */
+enum cm_status cm_commit_texts(char ***texts_r, size_t *n_r,
+                               const struct redisReply *reply,
+                               struct cm_err *err) CM_MUST_CHECK;
+
+#endif

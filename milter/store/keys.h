@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef CM_KEYS_H
+#define CM_KEYS_H
+
+#include "milter/err.h"
+
+/*
+ * The names in Redis, made from the prefix in one place. The prefix carries a
+ * hash tag ("{cm}"), so that in a cluster all of them live in one slot. What
+ * the script of documents uses is spelt out in chaosmilter.lua once more.
+ *
+ *   :epoch     random id of this data set, made with the first commit
+ *   :seq       number of the last commit, dense
+ *   :cfg:K     a document in its envelope; K is "inbox:a@example.com"
+ *   :idx       sorted set of all K, for paging
+ *   :log       stream of changes
+ *   :tomb:K    last revision of a deleted document, for a day
+ *   :ev        stream of events
+ *   :st:...    state of the filters: hosts, totals, greylist and other counters
+ */
+#define CM_KEYS_PREFIX_MAX 48
+#define CM_KEYS_TEXT       80
+
+struct cm_keys {
+    char prefix[CM_KEYS_PREFIX_MAX + 1];
+    char epoch[CM_KEYS_TEXT], seq[CM_KEYS_TEXT], idx[CM_KEYS_TEXT],
+        log[CM_KEYS_TEXT], cfg[CM_KEYS_TEXT] /* with the last colon */;
+    char events[CM_KEYS_TEXT], hosts[CM_KEYS_TEXT], totals[CM_KEYS_TEXT];
+};
+
+/* cm_keys_init - CM_OK or CM_EINVAL (a prefix is 1 to CM_KEYS_PREFIX_MAX of
+ * letters, digits and "{}._:-"). */
+enum cm_status cm_keys_init(struct cm_keys *keys, const char *prefix,
+                            struct cm_err *err) CM_MUST_CHECK;
+
+#endif
