@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What libmilter calls. Each callback fetches its session, notes what the MTA
+ * tells, and hands over to the verdict; what it returns when it knows nothing
+ * is SMFIS_CONTINUE.
+ *
+ * The events asked for are those at which a configuration or rule can act.
+ * CONNECT, MAIL, RCPT, DATA and the end of the message are always among them,
+ * so that an inbox configured now meets the sessions that are open already. No
+ * event is negotiated with a no-reply bit: such a reply could not be held.
+ */
+#include "milter/filter/callbacks.h"
+#include "milter/filter/hold.h"
+#include "milter/filter/session.h"
+#include "milter/filter/verdict.h"
+#include "milter/log.h"
+#include "milter/model/ruleset.h"
+#include "milter/store/journal.h"
+#include "milter/store/replica.h"
+#include "milter/store/sync.h"
+
+#include <libmilter/mfapi.h>
+#include <stdio.h>
+#include <string.h>
+
+static struct cm_filter *the_filter;
+
+/* Optional events, and the stage whose rules need each. */
+static const struct {
+    enum cm_stage stage;
+    unsigned long skip;
+} optional_events[] = {
+    {CM_STAGE_HELO, SMFIP_NOHELO},
+};
+
+#define CM_EVENTS_NEVER                                                        \
+    (SMFIP_NOHDRS | SMFIP_NOEOH | SMFIP_NOBODY | SMFIP_NOUNKNOWN)
+/* All that an unarmed filter can do without. DATA stays: over TCP, Postfix then
+ * sends two packets in a row, and Nagle's algorithm with a delayed
+ * acknowledgement costs 40 ms a message. */
+#define CM_EVENTS_UNARMED                                                      \
+    (CM_EVENTS_NEVER | SMFIP_NOCONNECT | SMFIP_NOHELO | SMFIP_NOMAIL |         \
+     SMFIP_NORCPT)
+
+/* The session of this callback, ready for a new hold; NULL: continue. */
+static struct cm_session *
+enter(SMFICTX *ctx)
+{
+    int fd = cm_hold_enter();
+    struct cm_session *session = smfi_getpriv(ctx);
+    if (session && session->fd != fd)
+        session->fd = -1; /* not the connection we know: never hold on it */
+    return session;
+}
+
+static void
+copy(char *to, size_t cap, const char *from)
+{
+    snprintf(to, cap, "%s", from ? from : "");
+}
+
+/* Could any fault meet this session's mail now? */
+static bool
+is_live(const struct cm_session *session)
+{
+    return session->filter->armed && !session->local &&
+           !cm_sync_stale(session->filter->sync);
+}
+
+static unsigned long
+events_to_skip(const struct cm_filter *filter)
+{
+    unsigned long skip = CM_EVENTS_NEVER;
+    struct cm_view *view = cm_replica_view(filter->replica);
+    struct cm_ruleset *rules = view ? cm_view_rules(view) : NULL;
+    unsigned stages = cm_ruleset_stages(rules);
+    for (size_t i = 0; i < sizeof optional_events / sizeof *optional_events;
+         i++)
+        if (!(stages & CM_STAGE_BIT(optional_events[i].stage)))
+            skip |= optional_events[i].skip;
+    cm_ruleset_release(&rules);
+    cm_view_release(&view);
+    return filter->armed ? skip : CM_EVENTS_UNARMED;
+}
+
+static sfsistat
+on_negotiate(SMFICTX *ctx, unsigned long actions, unsigned long steps,
+             unsigned long f2, unsigned long f3, unsigned long *actions_r,
+             unsigned long *steps_r, unsigned long *f2_r, unsigned long *f3_r)
+{
+    (void)f2;
+    (void)f3;
+    int fd = cm_hold_enter();
+    struct cm_session *session = cm_session_new(the_filter, fd);
+    *actions_r = actions & SMFIF_DELRCPT;
+    *steps_r = steps & events_to_skip(the_filter);
+    *f2_r = *f3_r = 0;
+    if (!session || smfi_setpriv(ctx, session) != MI_SUCCESS) {
+        cm_session_free(&session);
+        cm_filter_count(the_filter, CM_FILTER_NO_MEMORY);
+        return SMFIS_CONTINUE;
+    }
+    session->may_delete = (actions & SMFIF_DELRCPT) != 0;
+    cm_journal_count(the_filter->journal, CM_COUNT_CONNECTIONS, 1);
+    cm_hold_watch(fd);
+    return SMFIS_CONTINUE;
+}
+
+static sfsistat
+on_connect(SMFICTX *ctx, char *host, _SOCK_ADDR *addr)
+{
+    struct cm_session *session = enter(ctx);
+    (void)host;
+    if (!session)
+        return SMFIS_CONTINUE;
+    const char *version = smfi_getsymval(ctx, (char *)"v");
+    session->postfix = version && strncmp(version, "Postfix", 7) == 0;
+    cm_client_from_sockaddr(&session->client, addr);
+    cm_client_print(&session->client, session->client_text,
+                    sizeof session->client_text);
+    /* Mail handed in by sendmail(1) comes with port 0 or without an address. A
+     * refusal there is a configuration error to Postfix, and the mail is stuck.
+     */
+    session->local = session->client.port == 0;
+    if (session->local)
+        cm_filter_count(session->filter, CM_FILTER_LOCAL);
+    if (!is_live(session))
+        return SMFIS_CONTINUE;
+    return cm_verdict_command(session, ctx, CM_STAGE_CONNECT);
+}
+
+static sfsistat
+on_helo(SMFICTX *ctx, char *helo)
+{
+    struct cm_session *session = enter(ctx);
+    if (!session)
+        return SMFIS_CONTINUE;
+    copy(session->helo, sizeof session->helo, helo);
+    if (!is_live(session))
+        return SMFIS_CONTINUE;
+    return cm_verdict_command(session, ctx, CM_STAGE_HELO);
+}
+
+static sfsistat
+on_mail(SMFICTX *ctx, char **argv)
+{
+    struct cm_session *session = enter(ctx);
+    if (!session)
+        return SMFIS_CONTINUE;
+    cm_session_reset(session);
+    copy(session->user, sizeof session->user,
+         smfi_getsymval(ctx, (char *)"{auth_authen}"));
+    if (!is_live(session))
+        return SMFIS_CONTINUE;
+    cm_session_begin(session);
+    session->msg.sender_known =
+        cm_address_parse(&session->msg.sender, argv[0], strlen(argv[0]),
+                         session->filter->address_flags, NULL) == CM_OK;
+    if (!session->msg.sender_known)
+        cm_filter_count(session->filter, CM_FILTER_INVALID_ADDRESS);
+    return cm_verdict_command(session, ctx, CM_STAGE_MAIL);
+}
+
+static sfsistat
+on_rcpt(SMFICTX *ctx, char **argv)
+{
+    struct cm_session *session = enter(ctx);
+    if (!session)
+        return SMFIS_CONTINUE;
+    cm_journal_count(session->filter->journal, CM_COUNT_RECIPIENTS, 1);
+    if (!session->msg.open)
+        return SMFIS_CONTINUE;
+    return cm_verdict_rcpt(session, ctx, argv[0]);
+}
+
+static sfsistat
+on_data(SMFICTX *ctx)
+{
+    struct cm_session *session = enter(ctx);
+    if (!session || !session->msg.open)
+        return SMFIS_CONTINUE;
+    return cm_verdict_late(session, ctx, CM_STAGE_DATA);
+}
+
+static sfsistat
+on_eom(SMFICTX *ctx)
+{
+    struct cm_session *session = enter(ctx);
+    sfsistat verdict = SMFIS_CONTINUE;
+    if (!session)
+        return SMFIS_CONTINUE;
+    cm_filter_count(session->filter, CM_FILTER_MESSAGES);
+    cm_journal_count(session->filter->journal, CM_COUNT_MESSAGES, 1);
+    if (session->msg.open)
+        verdict = cm_verdict_late(session, ctx, CM_STAGE_MESSAGE);
+    cm_session_reset(session);
+    return verdict;
+}
+
+static sfsistat
+on_abort(SMFICTX *ctx)
+{
+    struct cm_session *session = enter(ctx);
+    if (session)
+        cm_session_reset(session);
+    return SMFIS_CONTINUE;
+}
+
+static sfsistat
+on_close(SMFICTX *ctx)
+{
+    struct cm_session *session = enter(ctx);
+    smfi_setpriv(ctx, NULL);
+    cm_session_free(&session);
+    return SMFIS_CONTINUE;
+}
+
+enum cm_status
+cm_callbacks_register(struct cm_filter *filter, struct cm_err *err)
+{
+    struct smfiDesc desc = {
+        .xxfi_name = (char *)"chaosmilter",
+        .xxfi_version = SMFI_VERSION,
+        .xxfi_flags = SMFIF_DELRCPT,
+        .xxfi_connect = on_connect,
+        .xxfi_helo = on_helo,
+        .xxfi_envfrom = on_mail,
+        .xxfi_envrcpt = on_rcpt,
+        .xxfi_eom = on_eom,
+        .xxfi_abort = on_abort,
+        .xxfi_close = on_close,
+        .xxfi_data = on_data,
+        .xxfi_negotiate = on_negotiate,
+    };
+    the_filter = filter;
+    if (smfi_register(desc) != MI_SUCCESS)
+        return cm_err_set(err, CM_EIO, "libmilter refused our callbacks");
+    return CM_OK;
+}

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Latency, from fate to record. The record is made when the fault is decided
+ * and closed when the reply went out, seconds later and on another thread, when
+ * the session may be gone: so it travels with the hold and owns all it needs.
+ */
+#include "milter/filter/delay.h"
+#include "milter/filter/hold.h"
+#include "milter/filter/incident.h"
+#include "milter/log.h"
+
+#include <stdlib.h>
+
+struct held {
+    struct cm_filter *filter;
+    size_t n;
+    struct cm_incident at[];
+};
+
+static void
+close_all(struct held *held, enum cm_incident_outcome outcome,
+          int64_t measured_ms, const char *detail)
+{
+    for (size_t i = 0; i < held->n; i++) {
+        held->at[i].delay_measured_ms = measured_ms;
+        cm_incident_close(held->filter, &held->at[i], outcome, detail);
+    }
+    free(held);
+}
+
+static void
+on_hold_end(void *arg, enum cm_hold_end end, int64_t measured_ms)
+{
+    const char *detail = NULL;
+    switch (end) {
+    case CM_HOLD_SENT:
+        break;
+    case CM_HOLD_GONE:
+        detail = "the session ended before the reply was due";
+        break;
+    case CM_HOLD_CUT:
+        detail = "cut short: the filter stops";
+        break;
+    }
+    close_all(arg, CM_INCIDENT_APPLIED, measured_ms, detail);
+}
+
+static void
+sleep_instead(struct held *held, int64_t delay_ms)
+{
+    static struct cm_log_gate gate;
+    unsigned long held_back;
+    if (cm_log_gate_open(&gate, &held_back))
+        cm_log_warn(
+            "replies cannot be held on this system, so the filter sleeps "
+            "and other sessions may wait with it");
+    close_all(held, CM_INCIDENT_APPLIED, cm_hold_sleep(delay_ms), NULL);
+}
+
+void
+cm_delay_reply(struct cm_session *session, const struct cm_fate *const *fates,
+               size_t n, const char *queue_id, unsigned others)
+{
+    int64_t delay_ms = 0;
+    struct held *held = calloc(1, sizeof *held + n * sizeof held->at[0]);
+    if (!held) {
+        cm_filter_count(session->filter, CM_FILTER_NO_MEMORY);
+        return;
+    }
+    held->filter = session->filter;
+    held->n = n;
+    for (size_t i = 0; i < n; i++) {
+        cm_incident_make(&held->at[i], session, fates[i], queue_id);
+        held->at[i].others = others;
+        if (fates[i]->delay_ms > delay_ms)
+            delay_ms = fates[i]->delay_ms;
+    }
+    if (delay_ms == 0) {
+        close_all(held, CM_INCIDENT_APPLIED, 0, NULL);
+        return;
+    }
+    /* Sendmail takes progress packets at the end of the message only; anywhere
+     * else they put it into its error state. */
+    bool progress = session->postfix || fates[0]->stage == CM_STAGE_MESSAGE;
+    switch (cm_hold_until(session->fd, delay_ms, progress, on_hold_end, held)) {
+    case CM_HOLD_OK:
+        break;
+    case CM_HOLD_FULL:
+        close_all(held, CM_INCIDENT_SHED, 0,
+                  "too many replies are held already");
+        break;
+    case CM_HOLD_UNABLE:
+        sleep_instead(held, delay_ms);
+        break;
+    }
+}

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What the whole filter knows about itself: counters, what it cannot do, and
+ * the heartbeat's account of both.
+ */
+#include "milter/filter/filter.h"
+#include "milter/buf.h"
+#include "milter/filter/hold.h"
+#include "milter/model/protect.h"
+#include "milter/store/journal.h"
+
+static const char *const count_names[CM_FILTER_COUNT_MAX] = {
+    [CM_FILTER_SESSIONS] = "sessions",
+    [CM_FILTER_SESSIONS_OPEN] = "sessions_open",
+    [CM_FILTER_MESSAGES] = "messages",
+    [CM_FILTER_FAULTS] = "faults",
+    [CM_FILTER_UNAVAILABLE] = "faults_unavailable",
+    [CM_FILTER_SHED] = "delays_shed",
+    [CM_FILTER_INVALID_ADDRESS] = "invalid_addresses",
+    [CM_FILTER_PROTECTED] = "protected_recipients",
+    [CM_FILTER_LOCAL] = "local_submissions",
+    [CM_FILTER_STATE_FAILED] = "state_failures",
+    [CM_FILTER_NO_MEMORY] = "memory_failures",
+    [CM_FILTER_REPLY_REFUSED] = "replies_refused",
+};
+
+void
+cm_filter_count(struct cm_filter *filter, enum cm_filter_count what)
+{
+    atomic_fetch_add_explicit(&filter->counts[what], 1, memory_order_relaxed);
+}
+
+void
+cm_filter_protect(struct cm_filter *filter, struct cm_protect *protect)
+{
+    pthread_rwlock_wrlock(&filter->protect_lock);
+    struct cm_protect *old = filter->protect;
+    filter->protect = protect;
+    pthread_rwlock_unlock(&filter->protect_lock);
+    if (old)
+        cm_protect_free(&old);
+}
+
+const char *
+cm_filter_unavailable(enum cm_fault_kind kind)
+{
+    switch (kind) {
+    case CM_FAULT_ERROR:
+    case CM_FAULT_LATENCY:
+    case CM_FAULT_GREYLIST:
+    case CM_FAULT_BLACKHOLE:
+        return NULL;
+    case CM_FAULT_DROP:
+        return "this filter cannot cut the client's TCP connection";
+    case CM_FAULT_THROTTLE:
+    case CM_FAULT_SEQUENCE:
+    case CM_FAULT_QUARANTINE:
+    case CM_FAULT_DUPLICATE:
+    case CM_FAULT_MISDELIVER:
+    case CM_FAULT_MUTATE:
+        return "this filter has no such fault";
+    case CM_FAULT_COUNT:
+        break;
+    }
+    return "unknown fault";
+}
+
+void
+cm_filter_report(void *arg, struct cm_buf *json)
+{
+    struct cm_filter *filter = arg;
+    cm_buf_printf(json,
+                  ",\"armed\":%s,\"hold\":\"%s\",\"held\":%zu,"
+                  "\"events_dropped\":%llu,\"unavailable\":{",
+                  filter->armed ? "true" : "false",
+                  cm_hold_has_slept() ? "sleeping" : "ok", cm_hold_count(),
+                  (unsigned long long)cm_journal_dropped(filter->journal));
+    const char *comma = "";
+    for (int kind = 0; kind < CM_FAULT_COUNT; kind++) {
+        const char *why = cm_filter_unavailable((enum cm_fault_kind)kind);
+        if (!why)
+            continue;
+        cm_buf_printf(json, "%s\"%s\":\"%s\"", comma,
+                      cm_fault_name((enum cm_fault_kind)kind), why);
+        comma = ",";
+    }
+    cm_buf_puts(json, "},\"counters\":{");
+    for (int i = 0; i < CM_FILTER_COUNT_MAX; i++)
+        cm_buf_printf(json, "%s\"%s\":%lld", i ? "," : "", count_names[i],
+                      (long long)atomic_load(&filter->counts[i]));
+    cm_buf_puts(json, "}");
+}

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef CM_FILTER_H
+#define CM_FILTER_H
+
+#include "milter/model/fault.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct cm_buf;
+struct cm_journal;
+struct cm_protect;
+struct cm_replica;
+struct cm_stateful;
+struct cm_sync;
+
+/*
+ * What the filter counts about itself; each has its name in filter.c and stands
+ * in the heartbeat under "counters".
+ */
+enum cm_filter_count {
+    CM_FILTER_SESSIONS,        /* since start */
+    CM_FILTER_SESSIONS_OPEN,   /* now */
+    CM_FILTER_MESSAGES,        /* that reached their end */
+    CM_FILTER_FAULTS,          /* applied */
+    CM_FILTER_UNAVAILABLE,     /* due, but could not be done */
+    CM_FILTER_SHED,            /* delays not given: too many held */
+    CM_FILTER_INVALID_ADDRESS, /* no valid address, so no chaos */
+    CM_FILTER_PROTECTED,       /* a protected recipient, so no chaos */
+    CM_FILTER_LOCAL,           /* local submission, so no chaos */
+    CM_FILTER_STATE_FAILED,    /* Redis had no answer in time, so no fault */
+    CM_FILTER_NO_MEMORY,       /* so no chaos */
+    CM_FILTER_REPLY_REFUSED,   /* libmilter would not take a reply */
+    CM_FILTER_COUNT_MAX
+};
+
+/*
+ * The one filter of the process: its settings and the rooms it works with, all
+ * borrowed from main, which outlives every session.
+ */
+struct cm_filter {
+    bool armed;
+    unsigned address_flags;
+    const char *recipient_delimiter;
+    struct cm_replica *replica;
+    struct cm_sync *sync;
+    struct cm_stateful *stateful;
+    struct cm_journal *journal;
+    uint64_t seed; /* of all unseeded coins; logged at start */
+
+    pthread_rwlock_t protect_lock;
+    struct cm_protect *protect; /* owned; replaced on reload */
+
+    atomic_llong counts[CM_FILTER_COUNT_MAX];
+};
+
+void cm_filter_count(struct cm_filter *filter, enum cm_filter_count what);
+
+/* cm_filter_protect - put a new list of protected recipients in force; takes
+ * ownership. Thread-safe. */
+void cm_filter_protect(struct cm_filter *filter, struct cm_protect *protect);
+
+/* cm_filter_unavailable - why this kind of fault cannot be done by this
+ * process, NULL when it can. Static string. */
+const char *cm_filter_unavailable(enum cm_fault_kind kind);
+
+/* cm_filter_report - the filter's members of the heartbeat (see store/sync.h);
+ * arg is the struct cm_filter. */
+void cm_filter_report(void *arg, struct cm_buf *json);
+
+#endif

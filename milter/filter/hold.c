@@ -1,0 +1,598 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Why. Debian builds libmilter with a pool of workers, and one worker may be
+ * handed several sessions that are ready at once. A callback that sleeps makes
+ * the others wait: with 500 sessions of 3 s each, another session's option
+ * negotiation was answered 3.0 s late. A delayed mail would delay mail that
+ * nobody asked to delay.
+ *
+ * How. libmilter writes a reply with writev(2), on the callback's own thread,
+ * right after the callback; it reads a command with read(2) on that thread
+ * right before. This file defines both, and close(2): the executable's symbols
+ * come before libc's when the shared libmilter is bound (ELF symbol
+ * precedence), and a static libmilter.a is linked against them anyway. A
+ * thread-local note, set by the callback, says "hold what is written to this
+ * descriptor next". One timer thread sends it when due, and progress packets
+ * before that.
+ *
+ * What could go wrong, and what is done about it:
+ *  - A libmilter that writes otherwise: proved on each session by its reply to
+ * the option negotiation (cm_hold_watch); if it did not pass here, the callback
+ *    sleeps instead, and status says so.
+ *  - The session ends while its reply is held: close() drops the hold under the
+ *    lock, before the descriptor number can be used again.
+ *  - A callback that reads from another socket (Redis): the descriptor is taken
+ * on entry, before that. Rejected: sleeping; a relay in front of libmilter
+ * (half the throughput, three descriptors a session).
+ */
+#include "milter/filter/hold.h"
+#include "milter/clock.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#define CM_HOLD_FDS_MAX (1 << 20)
+#define CM_HOLD_BYTES_MAX                                                      \
+    65536                     /* a reply is under 36 KiB: 32 lines of 1 KiB    \
+                               */
+#define CM_HOLD_RETRY_US 5000 /* the MTA's socket buffer was full */
+#define CM_HOLD_NO_FD    (-1)
+
+struct hold {
+    int fd;
+    size_t heap_at;  /* index in the heap */
+    int64_t next_us; /* when the timer looks at it again */
+    int64_t due_us;  /* when the reply goes out */
+    int64_t began_us;
+    int64_t progress_us;  /* between progress packets; 0: none */
+    size_t progress_left; /* bytes of a progress packet still to be sent */
+    unsigned char *data;
+    size_t len, sent;
+    cm_hold_done *done;
+    void *arg;
+};
+
+struct slot {
+    atomic_bool verified; /* the negotiation's reply passed our writev */
+    atomic_bool tcp;      /* acknowledge at once */
+    atomic_bool held;     /* hold is set; read without the lock */
+    struct hold *hold;    /* under lock */
+};
+
+/* What the thread in hand was told by the callback it runs. */
+static _Thread_local struct {
+    int read_fd;
+    int watch_fd;
+    int hold_fd;
+    int64_t delay_ms;
+    bool progress;
+    cm_hold_done *done;
+    void *arg;
+} note = {.read_fd = CM_HOLD_NO_FD,
+          .watch_fd = CM_HOLD_NO_FD,
+          .hold_fd = CM_HOLD_NO_FD};
+
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    pthread_t thread;
+    bool started, stopping; /* under lock */
+    struct slot *slots;
+    size_t nslots;
+    struct hold **heap; /* by next_us; max_held entries */
+    size_t n, max_held;
+    int64_t progress_us;
+    atomic_size_t promised; /* notes taken or held, for the cap */
+    atomic_bool slept;
+} self = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static const unsigned char progress_packet[] = {0, 0, 0, 1, 'p'};
+
+static struct slot *
+slot_of(int fd)
+{
+    return fd >= 0 && (size_t)fd < self.nslots ? &self.slots[fd] : NULL;
+}
+
+/* --- the heap: earliest next_us first --- */
+
+static void
+heap_put(size_t i, struct hold *hold)
+{
+    self.heap[i] = hold;
+    hold->heap_at = i;
+}
+
+static void
+heap_up(size_t i)
+{
+    struct hold *hold = self.heap[i];
+    while (i > 0 && self.heap[(i - 1) / 2]->next_us > hold->next_us) {
+        heap_put(i, self.heap[(i - 1) / 2]);
+        i = (i - 1) / 2;
+    }
+    heap_put(i, hold);
+}
+
+static void
+heap_down(size_t i)
+{
+    struct hold *hold = self.heap[i];
+    for (;;) {
+        size_t child = 2 * i + 1;
+        if (child >= self.n)
+            break;
+        if (child + 1 < self.n &&
+            self.heap[child + 1]->next_us < self.heap[child]->next_us)
+            child++;
+        if (self.heap[child]->next_us >= hold->next_us)
+            break;
+        heap_put(i, self.heap[child]);
+        i = child;
+    }
+    heap_put(i, hold);
+}
+
+static void
+heap_remove(struct hold *hold)
+{
+    size_t i = hold->heap_at;
+    struct hold *last = self.heap[--self.n];
+    if (last == hold)
+        return;
+    heap_put(i, last);
+    heap_up(i);
+    heap_down(last->heap_at);
+}
+
+static void
+heap_add(struct hold *hold)
+{
+    heap_put(self.n++, hold);
+    heap_up(hold->heap_at);
+}
+
+/* --- one hold --- */
+
+/* Takes the hold out of the tables; the caller then finishes it unlocked. */
+static void
+detach(struct hold *hold)
+{
+    struct slot *slot = slot_of(hold->fd);
+    slot->hold = NULL;
+    atomic_store(&slot->held, false);
+    heap_remove(hold);
+}
+
+static void
+finish(struct hold *hold, enum cm_hold_end end)
+{
+    int64_t measured_ms = (cm_clock_mono_us() - hold->began_us) / 1000;
+    atomic_fetch_sub(&self.promised, 1);
+    hold->done(hold->arg, end, measured_ms);
+    free(hold->data);
+    free(hold);
+}
+
+enum push { PUSH_DONE, PUSH_AGAIN, PUSH_BROKEN };
+
+/* Sends as much of data[*sent..len) as the socket takes at once. */
+static enum push
+push(int fd, const unsigned char *data, size_t len, size_t *sent)
+{
+    while (*sent < len) {
+        ssize_t n =
+            send(fd, data + *sent, len - *sent, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (n > 0)
+            *sent += (size_t)n;
+        else if (n < 0 && errno == EINTR)
+            continue;
+        else if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+            return PUSH_AGAIN;
+        else
+            return PUSH_BROKEN;
+    }
+    return PUSH_DONE;
+}
+
+/* A packet that was begun is finished before anything else is sent. */
+static enum push
+push_progress(struct hold *hold)
+{
+    size_t sent = sizeof progress_packet - hold->progress_left;
+    enum push result =
+        push(hold->fd, progress_packet, sizeof progress_packet, &sent);
+    hold->progress_left = sizeof progress_packet - sent;
+    return result;
+}
+
+static int64_t
+next_look(const struct hold *hold, int64_t now_us)
+{
+    if (hold->progress_us == 0 || hold->due_us - now_us <= hold->progress_us)
+        return hold->due_us;
+    return now_us + hold->progress_us;
+}
+
+/* Does what is due for one hold: true when it is over (broken or sent). */
+static bool
+attend(struct hold *hold, int64_t now_us, enum cm_hold_end *end_r)
+{
+    enum push result = PUSH_DONE;
+    bool due = now_us >= hold->due_us;
+    if (hold->progress_left == 0 && !due)
+        hold->progress_left = sizeof progress_packet;
+    if (hold->progress_left > 0)
+        result = push_progress(hold);
+    if (result == PUSH_DONE && due) {
+        result = push(hold->fd, hold->data, hold->len, &hold->sent);
+        if (result == PUSH_DONE) {
+            *end_r = CM_HOLD_SENT;
+            return true;
+        }
+    }
+    if (result == PUSH_BROKEN) {
+        /* libmilter notices the closed socket itself, at its next poll. */
+        *end_r = CM_HOLD_GONE;
+        return true;
+    }
+    hold->next_us = result == PUSH_AGAIN ? now_us + CM_HOLD_RETRY_US
+                                         : next_look(hold, now_us);
+    return false;
+}
+
+/* --- the timer thread --- */
+
+static void
+wait_until_us(int64_t us)
+{
+    struct timespec ts = {.tv_sec = us / 1000000,
+                          .tv_nsec = us % 1000000 * 1000};
+    pthread_cond_timedwait(&self.wake, &self.lock, &ts);
+}
+
+static void *
+timer_main(void *arg)
+{
+    (void)arg;
+    pthread_mutex_lock(&self.lock);
+    while (!self.stopping) {
+        if (self.n == 0) {
+            pthread_cond_wait(&self.wake, &self.lock);
+            continue;
+        }
+        struct hold *hold = self.heap[0];
+        int64_t now_us = cm_clock_mono_us();
+        if (hold->next_us > now_us) {
+            wait_until_us(hold->next_us);
+            continue;
+        }
+        enum cm_hold_end end;
+        if (attend(hold, now_us, &end)) {
+            detach(hold);
+            pthread_mutex_unlock(&self.lock);
+            finish(hold, end);
+            pthread_mutex_lock(&self.lock);
+        } else {
+            heap_down(0);
+        }
+    }
+    pthread_mutex_unlock(&self.lock);
+    return NULL;
+}
+
+enum cm_status
+cm_hold_start(const struct cm_hold_opts *opts, struct cm_err *err)
+{
+    struct rlimit limit;
+    self.nslots = CM_HOLD_FDS_MAX;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 &&
+        limit.rlim_cur < CM_HOLD_FDS_MAX)
+        self.nslots = (size_t)limit.rlim_cur;
+    self.max_held = opts->max_held;
+    self.progress_us = opts->progress_ms * 1000;
+    self.slots = calloc(self.nslots, sizeof *self.slots);
+    self.heap = calloc(self.max_held, sizeof(struct hold *));
+    if (!self.slots || !self.heap) {
+        self.nslots = 0;
+        free(self.slots);
+        free(self.heap);
+        return cm_err_set(err, CM_ENOMEM, "no memory for the table of holds");
+    }
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&self.wake, &attr);
+    pthread_condattr_destroy(&attr);
+    int failed = pthread_create(&self.thread, NULL, timer_main, NULL);
+    if (failed)
+        return cm_err_set(err, CM_EIO, "cannot start the timer thread: %s",
+                          strerror(failed));
+    self.started = true;
+    return CM_OK;
+}
+
+/* Sends one reply before its time; the socket is given 50 ms to take it. */
+static enum cm_hold_end
+send_now(struct hold *hold)
+{
+    enum push result = PUSH_DONE;
+    for (int tries = 0; tries < 10; tries++) {
+        if (hold->progress_left > 0)
+            result = push_progress(hold);
+        if (result == PUSH_DONE)
+            result = push(hold->fd, hold->data, hold->len, &hold->sent);
+        if (result != PUSH_AGAIN)
+            break;
+        usleep(CM_HOLD_RETRY_US);
+    }
+    return result == PUSH_DONE ? CM_HOLD_CUT : CM_HOLD_GONE;
+}
+
+void
+cm_hold_stop(void)
+{
+    pthread_mutex_lock(&self.lock);
+    if (!self.started || self.stopping) {
+        pthread_mutex_unlock(&self.lock);
+        return;
+    }
+    self.stopping = true;
+    while (self.n > 0) {
+        struct hold *hold = self.heap[0];
+        enum cm_hold_end end = send_now(hold);
+        detach(hold);
+        pthread_mutex_unlock(&self.lock);
+        finish(hold, end);
+        pthread_mutex_lock(&self.lock);
+    }
+    pthread_cond_broadcast(&self.wake);
+    pthread_mutex_unlock(&self.lock);
+    pthread_join(self.thread, NULL);
+}
+
+/* --- what the callbacks say --- */
+
+static void
+forget_note(void)
+{
+    if (note.hold_fd != CM_HOLD_NO_FD) {
+        /* Promised, but the callback's reply was never written. */
+        atomic_fetch_sub(&self.promised, 1);
+        note.done(note.arg, CM_HOLD_GONE, 0);
+    }
+    note.hold_fd = note.watch_fd = CM_HOLD_NO_FD;
+}
+
+int
+cm_hold_enter(void)
+{
+    forget_note();
+    return slot_of(note.read_fd) ? note.read_fd : CM_HOLD_NO_FD;
+}
+
+void
+cm_hold_watch(int fd)
+{
+    struct slot *slot = slot_of(fd);
+    if (!slot)
+        return;
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof ss;
+    bool tcp = getsockname(fd, (struct sockaddr *)&ss, &len) == 0 &&
+               (ss.ss_family == AF_INET || ss.ss_family == AF_INET6);
+    atomic_store(&slot->tcp, tcp);
+    atomic_store(&slot->verified, false);
+    note.watch_fd = fd;
+}
+
+enum cm_hold_answer
+cm_hold_until(int fd, int64_t delay_ms, bool progress, cm_hold_done *done,
+              void *arg)
+{
+    struct slot *slot = slot_of(fd);
+    if (!slot || fd != note.read_fd || !atomic_load(&slot->verified))
+        return CM_HOLD_UNABLE;
+    if (atomic_fetch_add(&self.promised, 1) >= self.max_held) {
+        atomic_fetch_sub(&self.promised, 1);
+        return CM_HOLD_FULL;
+    }
+    note.hold_fd = fd;
+    note.delay_ms = delay_ms;
+    note.progress = progress;
+    note.done = done;
+    note.arg = arg;
+    return CM_HOLD_OK;
+}
+
+int64_t
+cm_hold_sleep(int64_t delay_ms)
+{
+    atomic_store(&self.slept, true);
+    int64_t began_us = cm_clock_mono_us();
+    int64_t due_us = began_us + delay_ms * 1000;
+    pthread_mutex_lock(&self.lock);
+    while (!self.stopping && cm_clock_mono_us() < due_us) {
+        /* Not on self.wake: a signal meant for the timer must not end here. */
+        int64_t left_us = due_us - cm_clock_mono_us();
+        pthread_mutex_unlock(&self.lock);
+        usleep((useconds_t)(left_us < 50000 ? (left_us > 0 ? left_us : 1)
+                                            : 50000));
+        pthread_mutex_lock(&self.lock);
+    }
+    pthread_mutex_unlock(&self.lock);
+    return (cm_clock_mono_us() - began_us) / 1000;
+}
+
+size_t
+cm_hold_count(void)
+{
+    pthread_mutex_lock(&self.lock);
+    size_t n = self.n;
+    pthread_mutex_unlock(&self.lock);
+    return n;
+}
+
+bool
+cm_hold_has_slept(void)
+{
+    return atomic_load(&self.slept);
+}
+
+/* --- the hooks --- */
+
+static size_t
+iov_total(const struct iovec *iov, int n)
+{
+    size_t total = 0;
+    for (int i = 0; i < n; i++)
+        total += iov[i].iov_len;
+    return total;
+}
+
+static void
+iov_copy(unsigned char *to, const struct iovec *iov, int n)
+{
+    for (int i = 0; i < n; i++) {
+        memcpy(to, iov[i].iov_base, iov[i].iov_len);
+        to += iov[i].iov_len;
+    }
+}
+
+/* The reply that the note is about: keeps it. False: write it as usual. */
+static bool
+hold_begin(int fd, const struct iovec *iov, int iovcnt, size_t total)
+{
+    struct hold *hold = calloc(1, sizeof *hold);
+    unsigned char *data = malloc(total);
+    if (!hold || !data || total > CM_HOLD_BYTES_MAX) {
+        free(hold);
+        free(data);
+        forget_note();
+        return false;
+    }
+    iov_copy(data, iov, iovcnt);
+    int64_t now_us = cm_clock_mono_us();
+    *hold = (struct hold){.fd = fd,
+                          .began_us = now_us,
+                          .due_us = now_us + note.delay_ms * 1000,
+                          .progress_us = note.progress ? self.progress_us : 0,
+                          .data = data,
+                          .len = total,
+                          .done = note.done,
+                          .arg = note.arg};
+    hold->next_us = next_look(hold, now_us);
+    note.hold_fd = CM_HOLD_NO_FD;
+
+    pthread_mutex_lock(&self.lock);
+    bool stopping = self.stopping;
+    if (!stopping) {
+        slot_of(fd)->hold = hold;
+        atomic_store(&slot_of(fd)->held, true);
+        heap_add(hold);
+        if (hold->heap_at == 0)
+            pthread_cond_signal(&self.wake);
+    }
+    pthread_mutex_unlock(&self.lock);
+    if (stopping)
+        finish(hold, send_now(hold));
+    return true;
+}
+
+/* More bytes for a session whose reply is held: they must not overtake it. */
+static bool
+hold_append(int fd, const struct iovec *iov, int iovcnt, size_t total)
+{
+    bool taken = false;
+    pthread_mutex_lock(&self.lock);
+    struct hold *hold = slot_of(fd)->hold;
+    if (hold && hold->len + total <= CM_HOLD_BYTES_MAX) {
+        unsigned char *data = realloc(hold->data, hold->len + total);
+        if (data) {
+            iov_copy(data + hold->len, iov, iovcnt);
+            hold->data = data;
+            hold->len += total;
+            taken = true;
+        }
+    }
+    pthread_mutex_unlock(&self.lock);
+    return taken;
+}
+
+static void
+hold_drop(int fd)
+{
+    pthread_mutex_lock(&self.lock);
+    struct hold *hold = slot_of(fd)->hold;
+    if (hold)
+        detach(hold);
+    pthread_mutex_unlock(&self.lock);
+    if (hold)
+        finish(hold, CM_HOLD_GONE);
+}
+
+/*
+ * The three system calls, in the place of libc's. They stay what POSIX says
+ * they are for every descriptor that no callback has spoken of. (As plain
+ * system calls they are no cancellation points; nothing here is ever
+ * cancelled.)
+ */
+ssize_t
+writev(int fd, const struct iovec *iov, int iovcnt)
+{
+    struct slot *slot = slot_of(fd);
+    if (slot && note.watch_fd == fd) {
+        note.watch_fd = CM_HOLD_NO_FD;
+        atomic_store(&slot->verified, true);
+    }
+    if (slot && note.hold_fd == fd) {
+        size_t total = iov_total(iov, iovcnt);
+        if (hold_begin(fd, iov, iovcnt, total))
+            return (ssize_t)total;
+    } else if (slot && atomic_load(&slot->held)) {
+        size_t total = iov_total(iov, iovcnt);
+        if (hold_append(fd, iov, iovcnt, total))
+            return (ssize_t)total;
+    }
+    return syscall(SYS_writev, fd, iov, iovcnt);
+}
+
+ssize_t
+read(int fd, void *buf, size_t count)
+{
+    ssize_t n = syscall(SYS_read, fd, buf, count);
+    if (n > 0) {
+        struct slot *slot = slot_of(fd);
+        note.read_fd = fd;
+        if (slot && atomic_load(&slot->tcp)) {
+            /* The MTA sends a command in two writes and Nagle holds the second
+             * until the first is acknowledged: 40 ms a command otherwise. */
+            int one = 1;
+            setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &one, sizeof one);
+        }
+    }
+    return n;
+}
+
+int
+close(int fd)
+{
+    struct slot *slot = slot_of(fd);
+    if (slot) {
+        if (atomic_load(&slot->held))
+            hold_drop(fd);
+        atomic_store(&slot->verified, false);
+        atomic_store(&slot->tcp, false);
+    }
+    return (int)syscall(SYS_close, fd);
+}

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef CM_HOLD_H
+#define CM_HOLD_H
+
+#include "milter/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/*
+ * Delay without sleeping. A callback that wants its reply to reach the MTA
+ * later says so last thing before it returns; the reply that libmilter then
+ * writes is kept and sent when due, and meanwhile the libmilter worker serves
+ * others. Why and how stands on top of hold.c.
+ */
+
+/* How one hold ended. Called once for each hold that was accepted, on the timer
+ * thread, on the thread that closed the session, or on the one that stopped. */
+enum cm_hold_end {
+    CM_HOLD_SENT, /* the reply went out */
+    CM_HOLD_GONE, /* the MTA had closed the session */
+    CM_HOLD_CUT   /* sent early, because the daemon stops */
+};
+typedef void cm_hold_done(void *arg, enum cm_hold_end end, int64_t measured_ms);
+
+struct cm_hold_opts {
+    size_t max_held;     /* sessions held at once; 1.. */
+    int64_t progress_ms; /* between progress packets; Postfix's default timeout
+                            for a command is 30 s */
+};
+
+/* cm_hold_start - once per process, before smfi_main; starts the timer thread.
+ * The tables are sized from RLIMIT_NOFILE. */
+enum cm_status cm_hold_start(const struct cm_hold_opts *opts,
+                             struct cm_err *err) CM_MUST_CHECK;
+
+/* cm_hold_stop - send every held reply now, then end the timer thread. Further
+ * holds are refused. */
+void cm_hold_stop(void);
+
+/*
+ * cm_hold_enter - first thing in every callback: the descriptor of the session
+ * that this thread just read a command from, or -1 when that is not known.
+ * Clears a hold that was asked for and not used.
+ */
+int cm_hold_enter(void);
+
+/* cm_hold_watch - in the callback of the option negotiation: expect its reply
+ * on fd through our hook, which is the proof that holding works here. */
+void cm_hold_watch(int fd);
+
+enum cm_hold_answer {
+    CM_HOLD_OK,    /* the reply of this callback will be held */
+    CM_HOLD_FULL,  /* max_held reached, or stopping: no delay */
+    CM_HOLD_UNABLE /* the hook is not in the way of this session's replies */
+};
+
+/*
+ * cm_hold_until - hold the reply of the callback in hand.
+ *
+ * fd        from cm_hold_enter, of this session
+ * delay_ms  from now, 1..
+ * progress  send progress packets meanwhile (Postfix at every stage, Sendmail
+ * only at the end of a message) done      called when it ends, if and only if
+ * the answer is CM_HOLD_OK
+ *
+ * Call it last: anything the callback writes afterwards would be held instead.
+ */
+enum cm_hold_answer cm_hold_until(int fd, int64_t delay_ms, bool progress,
+                                  cm_hold_done *done, void *arg);
+
+/* cm_hold_sleep - the way out when holding is not possible: wait on this thread
+ * (other sessions of this worker wait too), until done or until the daemon
+ * stops. Returns the milliseconds waited. */
+int64_t cm_hold_sleep(int64_t delay_ms);
+
+size_t cm_hold_count(void);   /* replies held now */
+bool cm_hold_has_slept(void); /* was cm_hold_sleep ever needed? */
+
+#endif

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "milter/filter/incident.h"
+#include "milter/clock.h"
+#include "milter/log.h"
+#include "milter/model/reply.h"
+#include "milter/model/rule.h"
+
+#include <stdio.h>
+
+static void
+copy(char *to, size_t cap, const char *from)
+{
+    snprintf(to, cap, "%s", from);
+}
+
+void
+cm_incident_make(struct cm_incident *incident_r,
+                 const struct cm_session *session, const struct cm_fate *fate,
+                 const char *queue_id)
+{
+    struct cm_incident *in = incident_r;
+    *in = (struct cm_incident){
+        .time_ms = cm_clock_wall_ms(),
+        .kind = fate->rule->fault.kind,
+        .stage = fate->stage,
+        .delay_asked_ms = -1,
+        .delay_measured_ms = -1,
+    };
+    if (in->kind == CM_FAULT_LATENCY)
+        in->delay_asked_ms = fate->delay_ms;
+    copy(in->inbox, sizeof in->inbox, fate->recipient);
+    if (session->msg.open && session->msg.sender_known)
+        copy(in->sender, sizeof in->sender, session->msg.sender.text);
+    cm_rule_print_name(fate->rule, fate->inbox != NULL, in->rule,
+                       sizeof in->rule);
+    copy(in->client, sizeof in->client, session->client_text);
+    copy(in->queue_id, sizeof in->queue_id, queue_id ? queue_id : "");
+    copy(in->detail, sizeof in->detail, fate->detail);
+    if (fate->reply)
+        cm_reply_print(fate->reply, in->reply, sizeof in->reply);
+}
+
+static void
+count(struct cm_filter *filter, enum cm_incident_outcome outcome)
+{
+    switch (outcome) {
+    case CM_INCIDENT_APPLIED:
+        cm_filter_count(filter, CM_FILTER_FAULTS);
+        break;
+    case CM_INCIDENT_UNAVAILABLE:
+        cm_filter_count(filter, CM_FILTER_UNAVAILABLE);
+        break;
+    case CM_INCIDENT_SHED:
+        cm_filter_count(filter, CM_FILTER_SHED);
+        break;
+    case CM_INCIDENT_SHADOW:
+        break;
+    }
+}
+
+void
+cm_incident_close(struct cm_filter *filter, struct cm_incident *in,
+                  enum cm_incident_outcome outcome, const char *detail)
+{
+    in->outcome = outcome;
+    if (detail)
+        copy(in->detail, sizeof in->detail, detail);
+    if (outcome == CM_INCIDENT_UNAVAILABLE || outcome == CM_INCIDENT_SHED)
+        in->reply[0] = '\0'; /* nothing was sent */
+    count(filter, outcome);
+    cm_journal_record(filter->journal, in);
+    char inbox[sizeof in->inbox * 4], sender[sizeof in->sender * 4],
+        delay[64] = "";
+    if (in->delay_asked_ms >= 0)
+        snprintf(delay, sizeof delay, " asked_ms=%lld measured_ms=%lld",
+                 (long long)in->delay_asked_ms,
+                 (long long)in->delay_measured_ms);
+    cm_log_info("fault=%s outcome=%s rule=%s stage=%s inbox=\"%s\" "
+                "sender=\"%s\" client=%s qid=%s others=%u reply=\"%s\" "
+                "detail=\"%s\"%s",
+                cm_fault_name(in->kind), cm_incident_outcome_name(outcome),
+                in->rule, cm_stage_name(in->stage),
+                cm_log_quote(inbox, sizeof inbox, in->inbox),
+                cm_log_quote(sender, sizeof sender, in->sender), in->client,
+                in->queue_id[0] ? in->queue_id : "-", in->others, in->reply,
+                in->detail, delay);
+}

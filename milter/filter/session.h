@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef CM_SESSION_H
+#define CM_SESSION_H
+
+#include "milter/filter/filter.h"
+#include "milter/model/address.h"
+#include "milter/model/coin.h"
+#include "milter/model/event.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct cm_inbox;
+struct cm_reply;
+struct cm_rule;
+struct cm_ruleset;
+struct cm_view;
+
+/*
+ * One fault on its way: decided for one recipient (or for none, before there is
+ * one), to act at its stage. A fate that waits for a later stage owns what it
+ * points to; cm_session_defer makes it so.
+ */
+struct cm_fate {
+    const struct cm_rule *rule; /* kept alive by inbox, or by the message */
+    struct cm_inbox *inbox;     /* reference, or NULL: a rule of the list */
+    enum cm_stage stage;
+    int64_t delay_ms; /* latency */
+    const struct cm_reply
+        *reply;            /* error and greylist; lives as long as rule */
+    const char *recipient; /* canonical; "" when the stage knows none */
+    const char *typed;     /* as given in RCPT, for smfi_delrcpt */
+    char detail[64];       /* "attempt 1/2"; "" */
+};
+
+/* A recipient that the MTA was told to accept, kept only while a rule of the
+ * list acts at DATA or at the end of the message. */
+struct cm_rcpt {
+    char *typed;
+    char *canonical;
+    uint16_t len, domain_off;
+};
+
+/* Both lists end at this many entries; further recipients meet no chaos. */
+#define CM_SESSION_LIST_MAX 10000
+
+/* What is known of the mail in hand; reset at MAIL, after the end of the
+ * message and on abort. */
+struct cm_message {
+    bool open;
+    struct cm_view *view;     /* reference */
+    struct cm_ruleset *rules; /* reference, or NULL */
+    bool sender_known;        /* sender is a valid address */
+    struct cm_address sender;
+    bool guarded;          /* a protected recipient is among the accepted */
+    size_t accepted;       /* recipients answered with "continue" */
+    struct cm_fate *fates; /* deferred */
+    size_t nfates, fates_cap;
+    struct cm_rcpt *rcpts;
+    size_t nrcpts, rcpts_cap;
+};
+
+/* One milter connection: one SMTP session of the MTA's client. Callbacks of one
+ * session never overlap, but may run on different threads over time. */
+struct cm_session {
+    struct cm_filter *filter; /* borrowed */
+    int fd;                   /* of the milter connection, -1 when not known */
+    uint64_t number;
+    bool postfix;    /* takes progress packets at every stage */
+    bool local;      /* not SMTP: sendmail(1) and the like */
+    bool may_delete; /* the MTA lets us delete recipients */
+    struct cm_client client;
+    char client_text[46];
+    char helo[256]; /* "" when not known */
+    char user[256]; /* authenticated login, "" when none */
+    struct cm_coin coin;
+    struct cm_message msg;
+};
+
+/* cm_session_new - NULL when out of memory. */
+struct cm_session *cm_session_new(struct cm_filter *filter, int fd);
+void cm_session_free(struct cm_session **session);
+
+/* cm_session_begin - a new mail: take the rules in force. cm_session_reset - it
+ * is over, however it ended. */
+void cm_session_begin(struct cm_session *session);
+void cm_session_reset(struct cm_session *session);
+
+/* cm_session_defer - keep a fate until its stage; copies its texts and takes
+ * over its inbox reference, also on failure. CM_OK, CM_ENOMEM (also when the
+ * list is full). */
+enum cm_status cm_session_defer(struct cm_session *session,
+                                const struct cm_fate *fate) CM_MUST_CHECK;
+
+/* cm_session_keep_rcpt - remember an accepted recipient. CM_OK, CM_ENOMEM. */
+enum cm_status
+cm_session_keep_rcpt(struct cm_session *session, const char *typed,
+                     const struct cm_address *rcpt) CM_MUST_CHECK;
+
+/* cm_session_event - an event of this session at a stage, without a recipient.
+ * Borrows from the session. */
+void cm_session_event(const struct cm_session *session, enum cm_stage stage,
+                      struct cm_event *event_r);
+
+#endif

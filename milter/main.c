@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * chaosmilter, the filter daemon: reads the settings, opens the socket, lets go
+ * of its privileges, puts the rooms together and waits for signals.
+ *
+ * libmilter runs in a thread of its own and SIGTERM is left open in this one,
+ * so that we and not libmilter decide how to end: it would take up to 5 s and
+ * abandon its callbacks. We close the listener, send what is held, give open
+ * sessions a moment, and leave by _exit(): libmilter's threads are still there
+ * and know nothing of an orderly return.
+ */
+#include "milter/clock.h"
+#include "milter/exitcode.h"
+#include "milter/filter/callbacks.h"
+#include "milter/filter/filter.h"
+#include "milter/filter/hold.h"
+#include "milter/filter/listener.h"
+#include "milter/log.h"
+#include "milter/model/protect.h"
+#include "milter/notify.h"
+#include "milter/privs.h"
+#include "milter/settings.h"
+#include "milter/store/journal.h"
+#include "milter/store/replica.h"
+#include "milter/store/stateful.h"
+#include "milter/store/sync.h"
+
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libmilter/mfapi.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#define CM_MAIN_FDS         65536
+#define CM_MAIN_PROGRESS_MS 5000 /* a sixth of Postfix's command timeout */
+#define CM_MAIN_POOL_LINKS  8    /* stateful questions asked at once */
+#define CM_MAIN_RING        4096 /* events kept while Redis is away */
+#define CM_MAIN_SHUT_MS     10   /* for sessions accepted a moment ago */
+#define CM_MAIN_DRAIN_MS    300  /* for sessions to end by themselves */
+
+/* LeakSanitizer's, when it is linked in: _exit() would pass it by. */
+extern void __lsan_do_leak_check(void) __attribute__((weak));
+
+struct daemon {
+    const char *settings_path;
+    struct cm_settings *settings;
+    struct cm_listener *listener;
+    int snapshot_dir_fd;
+    struct cm_pool *pool;
+    struct cm_filter filter;
+};
+
+/* What the signal handler and libmilter's thread tell the main loop: the number
+ * of a signal, or CM_MAIN_ENDED. */
+#define CM_MAIN_ENDED 0
+static int wake_pipe[2] = {-1, -1};
+
+static void
+tell_main(unsigned char what)
+{
+    int saved = errno;
+    if (write(wake_pipe[1], &what, 1) < 0) {
+        /* The pipe is full of the same news. */
+    }
+    errno = saved;
+}
+
+static void
+on_signal(int signo)
+{
+    tell_main((unsigned char)signo);
+}
+
+static void
+usage(FILE *out)
+{
+    fprintf(out,
+            "usage: chaosmilter [-n] [-c FILE]\n"
+            "  -c FILE  settings (default " CM_SYSCONFDIR
+            "/chaosmilter/chaosmilter.conf)\n"
+            "  -n       check the settings and exit\n"
+            "  -V       print version and exit\n"
+            "  -h       this text\n"
+            "SIGTERM ends it, SIGUSR1 reads log_level and address.protected "
+            "again.\n");
+}
+
+static int
+fail(int code, const struct cm_err *err)
+{
+    fprintf(stderr, "chaosmilter: %s\n", err->msg);
+    return code;
+}
+
+static enum cm_status
+make_protect(const struct cm_settings *settings, struct cm_protect **protect_r,
+             struct cm_err *err)
+{
+    struct cm_err why;
+    enum cm_status status =
+        cm_protect_new(protect_r, settings->address.protected_.at,
+                       settings->address.protected_.n,
+                       cm_settings_address_flags(settings), &why);
+    if (status != CM_OK)
+        cm_err_set(err, status, "address.protected: %s", why.msg);
+    return status;
+}
+
+/* What the settings' own table cannot judge. */
+static enum cm_status
+check_settings(const struct cm_settings *settings, struct cm_err *err)
+{
+    struct cm_protect *protect = NULL;
+    struct cm_err why;
+    enum cm_status status = make_protect(settings, &protect, err);
+    cm_protect_free(&protect);
+    if (status != CM_OK)
+        return status;
+    status = cm_listener_check(settings->milter.socket, &why);
+    if (status != CM_OK)
+        return cm_err_set(err, status, "milter.socket: %s", why.msg);
+    return CM_OK;
+}
+
+static void
+raise_fd_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= CM_MAIN_FDS)
+        return;
+    limit.rlim_cur =
+        limit.rlim_max < CM_MAIN_FDS ? limit.rlim_max : CM_MAIN_FDS;
+    setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+/* Opened before privileges go: the file is written in it for as long as we run.
+ */
+static enum cm_status
+open_snapshot_dir(struct daemon *d, struct cm_err *err)
+{
+    const char *path = d->settings->milter.snapshot;
+    const char *slash = strrchr(path, '/');
+    d->snapshot_dir_fd = -1;
+    if (!path[0])
+        return CM_OK;
+    char dir[4096];
+    snprintf(dir, sizeof dir, "%.*s", slash == path ? 1 : (int)(slash - path),
+             path);
+    d->snapshot_dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (d->snapshot_dir_fd < 0)
+        return cm_err_set(err, CM_EIO, "milter.snapshot: %s: %s", dir,
+                          strerror(errno));
+    return CM_OK;
+}
+
+static void
+host_id(const struct cm_settings *settings, char *out, size_t cap)
+{
+    char host[128] = "";
+    gethostname(host, sizeof host - 1);
+    /* Stable over restarts, and two filters of one host are told apart. */
+    snprintf(out, cap, "%s/%s", host[0] ? host : "localhost",
+             settings->milter.socket);
+}
+
+static enum cm_status
+start_store(struct daemon *d, struct cm_err *err)
+{
+    const struct cm_settings *s = d->settings;
+    struct cm_filter *f = &d->filter;
+    static char id[512];
+    host_id(s, id, sizeof id);
+    const char *slash = strrchr(s->milter.snapshot, '/');
+    struct cm_link_opts link = {
+        .address = s->redis.address,
+        .username = s->redis.username,
+        .password = s->redis.password,
+        .database = (int)s->redis.database,
+        .connect_timeout_ms = (int)s->redis.connect_timeout_ms,
+        .command_timeout_ms = (int)s->redis.command_timeout_ms,
+        .client_name = "chaosmilter",
+    };
+    struct cm_sync_opts sync = {
+        .link = link,
+        .prefix = s->redis.prefix,
+        .host_id = id,
+        .version = PACKAGE_VERSION,
+        .stale_after_ms = s->redis.stale_after_s * 1000,
+        .snapshot_dir_fd = d->snapshot_dir_fd,
+        .snapshot_name = slash ? slash + 1 : s->milter.snapshot,
+        .report = cm_filter_report,
+        .report_arg = f,
+    };
+    struct cm_journal_opts journal = {
+        .link = link,
+        .prefix = s->redis.prefix,
+        .host_id = id,
+        .stream_max = s->redis.events_max,
+        .ring = CM_MAIN_RING,
+    };
+    enum cm_status status = cm_replica_new(&f->replica, f->address_flags);
+    if (status == CM_OK)
+        status = cm_pool_new(&d->pool, &link, CM_MAIN_POOL_LINKS, err);
+    if (status == CM_OK)
+        status = cm_stateful_new(&f->stateful, d->pool, s->redis.prefix,
+                                 (int)s->redis.stateful_deadline_ms, err);
+    if (status == CM_OK)
+        status = cm_journal_start(&f->journal, &journal, err);
+    if (status == CM_OK)
+        status = cm_sync_start(&f->sync, &sync, f->replica, err);
+    return status;
+}
+
+static enum cm_status
+start_filter(struct daemon *d, struct cm_err *err)
+{
+    struct cm_filter *f = &d->filter;
+    struct cm_protect *protect = NULL;
+    f->armed = d->settings->armed;
+    f->address_flags = cm_settings_address_flags(d->settings);
+    f->recipient_delimiter = d->settings->address.recipient_delimiter;
+    pthread_rwlock_init(&f->protect_lock, NULL);
+    enum cm_status status = make_protect(d->settings, &protect, err);
+    if (status != CM_OK)
+        return status;
+    cm_filter_protect(f, protect);
+    if (getrandom(&f->seed, sizeof f->seed, 0) != (ssize_t)sizeof f->seed)
+        return cm_err_set(err, CM_EIO, "getrandom: %s", strerror(errno));
+    struct cm_hold_opts hold = {.max_held =
+                                    (size_t)d->settings->milter.max_held,
+                                .progress_ms = CM_MAIN_PROGRESS_MS};
+    status = cm_hold_start(&hold, err);
+    if (status == CM_OK)
+        status = start_store(d, err);
+    return status;
+}
+
+static void *
+milter_main(void *arg)
+{
+    (void)arg;
+    if (smfi_main() != MI_SUCCESS)
+        cm_log_err("libmilter ended with a failure");
+    tell_main(CM_MAIN_ENDED);
+    return NULL;
+}
+
+static void
+reload(struct daemon *d)
+{
+    struct cm_settings *fresh = NULL;
+    struct cm_protect *protect = NULL;
+    struct cm_err err;
+    if (cm_settings_load(&fresh, d->settings_path, &err) != CM_OK ||
+        make_protect(fresh, &protect, &err) != CM_OK) {
+        cm_log_err("reload failed, the old settings stay: %s", err.msg);
+        cm_settings_free(&fresh);
+        return;
+    }
+    cm_filter_protect(&d->filter, protect);
+    cm_log_set_level(cm_settings_log_level(fresh));
+    cm_settings_free(&fresh);
+    cm_log_info("settings reloaded: log_level and address.protected");
+}
+
+static void
+catch_signals(void)
+{
+    static const int ends[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1};
+    struct sigaction sa = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    sigemptyset(&sa.sa_mask);
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++)
+        sigaction(ends[i], &sa, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+/* Threads inherit the mask: signals are for the main thread. */
+static enum cm_status
+start_milter_thread(struct cm_err *err)
+{
+    pthread_t thread;
+    int failed = pthread_create(&thread, NULL, milter_main, NULL);
+    if (failed)
+        return cm_err_set(err, CM_EIO, "cannot start a thread: %s",
+                          strerror(failed));
+    pthread_detach(thread);
+    return CM_OK;
+}
+
+/* Until a signal says so; true when it was one, false when libmilter gave up.
+ */
+static bool
+serve(struct daemon *d)
+{
+    for (;;) {
+        unsigned char what;
+        ssize_t n = read(wake_pipe[0], &what, 1);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n != 1 || what == CM_MAIN_ENDED)
+            return false;
+        if (what != SIGUSR1) {
+            cm_log_info("ending on signal %d", what);
+            return true;
+        }
+        reload(d);
+    }
+}
+
+static void
+wait_for_sessions(struct cm_filter *filter, int64_t until_ms)
+{
+    while (atomic_load(&filter->counts[CM_FILTER_SESSIONS_OPEN]) > 0 &&
+           cm_clock_mono_ms() < until_ms)
+        usleep(5000);
+}
+
+static void
+stop(struct daemon *d)
+{
+    cm_notify("STOPPING=1");
+    cm_listener_shut(d->listener);
+    usleep(CM_MAIN_SHUT_MS * 1000);
+    cm_hold_stop();
+    wait_for_sessions(&d->filter, cm_clock_mono_ms() + CM_MAIN_DRAIN_MS);
+    cm_journal_stop(d->filter.journal);
+    cm_sync_stop(d->filter.sync);
+    cm_log_info(
+        "ended sessions_left=%lld",
+        (long long)atomic_load(&d->filter.counts[CM_FILTER_SESSIONS_OPEN]));
+    if (__lsan_do_leak_check)
+        __lsan_do_leak_check();
+}
+
+static int
+run(struct daemon *d)
+{
+    const struct cm_settings *s = d->settings;
+    struct cm_err err = {CM_OK, "out of memory"};
+    sigset_t all, before;
+
+    raise_fd_limit();
+    if (pipe2(wake_pipe, O_CLOEXEC) < 0) {
+        cm_err_set(&err, CM_EIO, "pipe: %s", strerror(errno));
+        return fail(CM_EXIT_OSERR, &err);
+    }
+    catch_signals();
+    if (cm_callbacks_register(&d->filter, &err) != CM_OK)
+        return fail(CM_EXIT_OSERR, &err);
+    enum cm_status status = cm_listener_open(
+        &d->listener, s->milter.socket, (mode_t)s->milter.socket_mode,
+        s->milter.user, s->milter.socket_group, &err);
+    if (status != CM_OK)
+        return fail(status == CM_EINVAL ? CM_EXIT_CONFIG : CM_EXIT_UNAVAILABLE,
+                    &err);
+    if (open_snapshot_dir(d, &err) != CM_OK ||
+        cm_privs_drop(s->milter.user, s->milter.socket_group, &err) != CM_OK) {
+        cm_listener_shut(d->listener);
+        return fail(CM_EXIT_CONFIG, &err);
+    }
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    status = start_filter(d, &err);
+    if (status == CM_OK)
+        status = start_milter_thread(&err);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (status != CM_OK) {
+        cm_listener_shut(d->listener);
+        return fail(CM_EXIT_OSERR, &err);
+    }
+    cm_log_info("started version=%s socket=%s armed=%s seed=%llu",
+                PACKAGE_VERSION, s->milter.socket, s->armed ? "yes" : "no",
+                (unsigned long long)d->filter.seed);
+    cm_notify("READY=1");
+    bool ok = serve(d);
+    stop(d);
+    return ok ? EXIT_SUCCESS : CM_EXIT_OSERR;
+}
+
+int
+main(int argc, char **argv)
+{
+    static struct daemon d = {.settings_path = CM_SYSCONFDIR
+                              "/chaosmilter/chaosmilter.conf"};
+    struct cm_err err;
+    bool check_only = false;
+    int option;
+    while ((option = getopt(argc, argv, "c:nVh")) != -1) {
+        switch (option) {
+        case 'c':
+            d.settings_path = optarg;
+            break;
+        case 'n':
+            check_only = true;
+            break;
+        case 'V':
+            printf("chaosmilter %s\n", PACKAGE_VERSION);
+            return EXIT_SUCCESS;
+        case 'h':
+            usage(stdout);
+            return EXIT_SUCCESS;
+        default:
+            usage(stderr);
+            return CM_EXIT_USAGE;
+        }
+    }
+    if (optind < argc) {
+        usage(stderr);
+        return CM_EXIT_USAGE;
+    }
+    if (cm_settings_load(&d.settings, d.settings_path, &err) != CM_OK)
+        return fail(CM_EXIT_CONFIG, &err);
+    if (check_settings(d.settings, &err) != CM_OK)
+        return fail(CM_EXIT_CONFIG, &err);
+    if (check_only) {
+        printf("%s: ok\n", d.settings_path);
+        return EXIT_SUCCESS;
+    }
+    cm_log_open("chaosmilter", cm_settings_log_level(d.settings),
+                strcmp(d.settings->log_target, "syslog") == 0);
+    _exit(run(&d));
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef CM_MOCK_STORE_H
+#define CM_MOCK_STORE_H
+
+#include "milter/model/ruleset.h"
+#include "milter/store/journal.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/*
+ * The store as the filter sees it, without Redis: a few inboxes, one rule set,
+ * a journal that is an array, and state that answers as told. Link this instead
+ * of libstore.a.
+ */
+#define MOCK_INCIDENTS_MAX 64
+
+struct mock_store {
+    bool stale;
+    struct cm_ruleset *rules; /* owned by the test; may be NULL */
+    /* state */
+    bool state_fails; /* every question ends in CM_ETIMEOUT */
+    bool greylist_refuses;
+    int64_t attempt;
+    bool hit_allowed;
+    int64_t occurrence;
+    int asked; /* how often anything was asked */
+    char asked_inbox[400], asked_sender[400], asked_client[64];
+    /* journal */
+    struct cm_incident incidents[MOCK_INCIDENTS_MAX];
+    size_t nincidents;
+    long long counts[CM_COUNT_MAX];
+};
+extern struct mock_store mock_store;
+
+/* mock_store_reset - no inboxes, no incidents, state that lets everything pass.
+ */
+void mock_store_reset(void);
+
+/* mock_store_inbox - configure an inbox from a JSON document; the test fails
+ * when it is not valid. */
+void mock_store_inbox(const char *address, const char *doc);
+
+#endif
