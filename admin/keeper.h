@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef CM_KEEPER_H
+#define CM_KEEPER_H
+
+#include "milter/err.h"
+
+#include <stdbool.h>
+
+struct cm_commits;
+
+/*
+ * The one thread that looks after Redis while nobody asks: once a second
+ * whether it is there (for /readyz and one log line per change), the library
+ * of functions into it whenever it has come back, and once a minute the
+ * removal of inboxes whose time is over and of hosts not heard of for a day.
+ * Any number of admin daemons may do the same at once.
+ */
+struct cm_keeper;
+
+enum cm_status cm_keeper_start(struct cm_keeper **keeper_r,
+                               struct cm_commits *commits,
+                               struct cm_err *err) CM_MUST_CHECK;
+/* cm_keeper_stop - waits for the one Redis command that may be under way. */
+void cm_keeper_stop(struct cm_keeper **keeper);
+
+/* cm_keeper_redis_up - was Redis there when last asked? why (may be NULL) gets
+ * what was wrong, "" when it was. Any thread. */
+bool cm_keeper_redis_up(struct cm_keeper *keeper, char why[256]);
+
+#endif

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The table has a few dozen rows at most and is walked from the top: a trie or
+ * a regular expression would only hide what is served. Patterns are compared
+ * with decoded segments, so %61pi is api, but a decoded "/" parts nothing.
+ */
+#include "admin/router.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Does the pattern fit the path? Captures are stored only if it does. */
+static bool
+fits(const char *pattern, struct cm_request *req)
+{
+    const struct cm_target *target = &req->target;
+    const char *capture[CM_REQUEST_CAPTURES] = {NULL};
+    size_t ncapture = 0, i = 0;
+    for (const char *part = pattern; part; i++) {
+        part++; /* the slash */
+        size_t len = strcspn(part, "/");
+        if (i >= target->nsegment)
+            return false;
+        const char *segment = target->segment[i];
+        if (*part == ':') {
+            if (!*segment || ncapture == CM_REQUEST_CAPTURES)
+                return false;
+            capture[ncapture++] = segment;
+        } else if (strlen(segment) != len || memcmp(segment, part, len) != 0) {
+            return false;
+        }
+        part = part[len] ? part + len : NULL;
+    }
+    if (i != target->nsegment)
+        return false;
+    memcpy(req->capture, capture, sizeof capture);
+    return true;
+}
+
+const struct cm_route *
+cm_router_find(const struct cm_route *routes, size_t n, struct cm_request *req,
+               unsigned *allow_r)
+{
+    enum cm_method wanted =
+        req->method == CM_METHOD_HEAD ? CM_METHOD_GET : req->method;
+    *allow_r = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (!fits(routes[i].pattern, req))
+            continue;
+        if (routes[i].method == wanted)
+            return &routes[i];
+        *allow_r |= 1u << routes[i].method;
+        if (routes[i].method == CM_METHOD_GET)
+            *allow_r |= 1u << CM_METHOD_HEAD;
+    }
+    return NULL;
+}
+
+void
+cm_router_print_allow(unsigned allow, char *out, size_t cap)
+{
+    size_t len = 0;
+    out[0] = '\0';
+    for (int m = 0; m < CM_METHOD_OTHER; m++) {
+        if (!(allow & (1u << m)) || len >= cap)
+            continue;
+        len += (size_t)snprintf(out + len, cap - len, "%s%s", len ? ", " : "",
+                                cm_method_name((enum cm_method)m));
+    }
+}
