@@ -3,6 +3,7 @@
 #include "milter/clock.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -15,6 +16,8 @@
 static const char *ident = "chaosmilter";
 static _Atomic int max_level = CM_LOG_INFO;
 static atomic_bool use_syslog;
+
+static atomic_ulong lost; /* lines that standard error had no room for */
 
 static const struct {
     const char *name;
@@ -83,6 +86,30 @@ cm_log_quote(char *out, size_t cap, const char *s)
     return out;
 }
 
+/* A reader that stalls must not stall a mail: a pipe that polls writable takes
+ * PIPE_BUF bytes, which is more than a line, without blocking. */
+static void
+write_stderr(const char *line, size_t len)
+{
+    struct pollfd fd = {.fd = STDERR_FILENO, .events = POLLOUT};
+    unsigned long missing;
+    char note[64];
+    if (poll(&fd, 1, 0) != 1 || !(fd.revents & POLLOUT)) {
+        atomic_fetch_add(&lost, 1);
+        return;
+    }
+    if (write(STDERR_FILENO, line, len) < 0)
+        return; /* nothing is left to tell it to */
+    if (atomic_load(&lost) == 0 || poll(&fd, 1, 0) != 1 ||
+        !(fd.revents & POLLOUT))
+        return;
+    missing = atomic_exchange(&lost, 0);
+    int n = snprintf(note, sizeof note, "%s: level=warning lines_lost=%lu\n",
+                     ident, missing);
+    if (n > 0 && write(STDERR_FILENO, note, (size_t)n) < 0)
+        atomic_fetch_add(&lost, missing);
+}
+
 static void write_line(enum cm_log_level level, const char *fmt, va_list ap)
     CM_PRINTF(2, 0);
 
@@ -101,9 +128,8 @@ write_line(enum cm_log_level level, const char *fmt, va_list ap)
         char out[sizeof line + 64];
         int n = snprintf(out, sizeof out, "%s: level=%s %.*s\n", ident,
                          levels[level].name, (int)len, line);
-        if (n > 0 && write(STDERR_FILENO, out, (size_t)n) < 0) {
-            /* Nothing is left to tell it to. */
-        }
+        if (n > 0)
+            write_stderr(out, (size_t)n);
     }
     errno = saved;
 }

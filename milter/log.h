@@ -15,8 +15,10 @@
  *
  * Every byte below 0x20 or above 0x7E leaves as \xNN, so a
  * hostile address can neither forge a line nor move a terminal. Preserves
- * errno. Thread-safe. A line longer than CM_LOG_LINE_BYTES is cut and marked
- * with "...".
+ * errno. Thread-safe. Never waits for
+ * whoever reads standard error: a line that does not fit is lost, and the next
+ * one that does says how many were. A line longer than CM_LOG_LINE_BYTES is cut
+ * and marked with "...".
  */
 #define CM_LOG_LINE_BYTES 2048
 

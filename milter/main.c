@@ -30,8 +30,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libmilter/mfapi.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,17 +60,18 @@ struct daemon {
     struct cm_filter filter;
 };
 
-/* What the signal handler and libmilter's thread tell the main loop: the number
- * of a signal, or CM_MAIN_ENDED. */
-#define CM_MAIN_ENDED 0
-static int wake_pipe[2] = {-1, -1};
+/* What the signal handler and libmilter's thread tell the main loop. The pipe
+ * is only the bell: full, it has been rung. */
+enum { MILTER_RUNS, MILTER_STOPPED, MILTER_FAILED };
+static atomic_int end_signal, reload_wanted, milter_ended;
+static int bell[2] = {-1, -1};
 
 static void
-tell_main(unsigned char what)
+ring(void)
 {
     int saved = errno;
-    if (write(wake_pipe[1], &what, 1) < 0) {
-        /* The pipe is full of the same news. */
+    if (write(bell[1], "", 1) < 0) {
+        /* Full: main is on its way. */
     }
     errno = saved;
 }
@@ -76,7 +79,11 @@ tell_main(unsigned char what)
 static void
 on_signal(int signo)
 {
-    tell_main((unsigned char)signo);
+    if (signo == SIGUSR1)
+        reload_wanted = 1;
+    else
+        end_signal = signo;
+    ring();
 }
 
 static void
@@ -100,15 +107,16 @@ fail(int code, const struct cm_err *err)
     return code;
 }
 
+/* flags: how this process compares addresses, which a reload does not change.
+ */
 static enum cm_status
-make_protect(const struct cm_settings *settings, struct cm_protect **protect_r,
-             struct cm_err *err)
+make_protect(const struct cm_settings *settings, unsigned flags,
+             struct cm_protect **protect_r, struct cm_err *err)
 {
     struct cm_err why;
     enum cm_status status =
         cm_protect_new(protect_r, settings->address.protected_.at,
-                       settings->address.protected_.n,
-                       cm_settings_address_flags(settings), &why);
+                       settings->address.protected_.n, flags, &why);
     if (status != CM_OK)
         cm_err_set(err, status, "address.protected: %s", why.msg);
     return status;
@@ -120,7 +128,8 @@ check_settings(const struct cm_settings *settings, struct cm_err *err)
 {
     struct cm_protect *protect = NULL;
     struct cm_err why;
-    enum cm_status status = make_protect(settings, &protect, err);
+    enum cm_status status = make_protect(
+        settings, cm_settings_address_flags(settings), &protect, err);
     cm_protect_free(&protect);
     if (status != CM_OK)
         return status;
@@ -228,7 +237,8 @@ start_filter(struct daemon *d, struct cm_err *err)
     f->address_flags = cm_settings_address_flags(d->settings);
     f->recipient_delimiter = d->settings->address.recipient_delimiter;
     pthread_rwlock_init(&f->protect_lock, NULL);
-    enum cm_status status = make_protect(d->settings, &protect, err);
+    enum cm_status status =
+        make_protect(d->settings, f->address_flags, &protect, err);
     if (status != CM_OK)
         return status;
     cm_filter_protect(f, protect);
@@ -246,10 +256,17 @@ start_filter(struct daemon *d, struct cm_err *err)
 static void *
 milter_main(void *arg)
 {
+    sigset_t all;
     (void)arg;
-    if (smfi_main() != MI_SUCCESS)
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, NULL);
+    bool ok = smfi_main() == MI_SUCCESS;
+    if (!ok)
         cm_log_err("libmilter ended with a failure");
-    tell_main(CM_MAIN_ENDED);
+    /* libmilter has a thread that waits for SIGTERM as well, and when one comes
+     * just as that thread begins to wait, it may win. */
+    milter_ended = ok ? MILTER_STOPPED : MILTER_FAILED;
+    ring();
     return NULL;
 }
 
@@ -260,7 +277,7 @@ reload(struct daemon *d)
     struct cm_protect *protect = NULL;
     struct cm_err err;
     if (cm_settings_load(&fresh, d->settings_path, &err) != CM_OK ||
-        make_protect(fresh, &protect, &err) != CM_OK) {
+        make_protect(fresh, d->filter.address_flags, &protect, &err) != CM_OK) {
         cm_log_err("reload failed, the old settings stay: %s", err.msg);
         cm_settings_free(&fresh);
         return;
@@ -282,7 +299,6 @@ catch_signals(void)
     signal(SIGPIPE, SIG_IGN);
 }
 
-/* Threads inherit the mask: signals are for the main thread. */
 static enum cm_status
 start_milter_thread(struct cm_err *err)
 {
@@ -300,18 +316,22 @@ start_milter_thread(struct cm_err *err)
 static bool
 serve(struct daemon *d)
 {
+    struct pollfd fd = {.fd = bell[0], .events = POLLIN};
+    char rung[64];
     for (;;) {
-        unsigned char what;
-        ssize_t n = read(wake_pipe[0], &what, 1);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n != 1 || what == CM_MAIN_ENDED)
-            return false;
-        if (what != SIGUSR1) {
-            cm_log_info("ending on signal %d", what);
+        if (end_signal) {
+            cm_log_info("ending on signal %d", end_signal);
             return true;
         }
-        reload(d);
+        if (milter_ended != MILTER_RUNS)
+            return milter_ended == MILTER_STOPPED;
+        if (reload_wanted) {
+            reload_wanted = 0;
+            reload(d);
+        }
+        if (poll(&fd, 1, -1) == 1 && read(bell[0], rung, sizeof rung) < 0 &&
+            errno != EAGAIN && errno != EINTR)
+            return false;
     }
 }
 
@@ -340,44 +360,78 @@ stop(struct daemon *d)
         __lsan_do_leak_check();
 }
 
+/* A daemon may be started with standard descriptors closed; what is opened next
+ * must not be taken for one of them. */
+static bool
+fill_standard_fds(void)
+{
+    int fd;
+    do
+        fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    return fd >= 0 && close(fd) == 0;
+}
+
+/* What wants the rights that we were started with. */
+static int
+open_with_rights(struct daemon *d, struct cm_err *err)
+{
+    const struct cm_settings *s = d->settings;
+    enum cm_status status = cm_listener_open(
+        &d->listener, s->milter.socket, (mode_t)s->milter.socket_mode,
+        s->milter.user, s->milter.socket_group, err);
+    if (status != CM_OK)
+        return status == CM_EINVAL ? CM_EXIT_CONFIG : CM_EXIT_UNAVAILABLE;
+    if (open_snapshot_dir(d, err) != CM_OK ||
+        cm_privs_drop(s->milter.user, s->milter.socket_group, err) != CM_OK) {
+        cm_listener_shut(d->listener);
+        return CM_EXIT_CONFIG;
+    }
+    return 0;
+}
+
+/* Threads inherit the mask: signals are for the main thread alone. */
+static enum cm_status
+start_threads(struct daemon *d, struct cm_err *err)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    enum cm_status status = start_filter(d, err);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (status == CM_OK)
+        status = start_milter_thread(err);
+    return status;
+}
+
+/*
+ * The order: handlers first, so that no signal is lost; the listener and the
+ * snapshot's folder with the rights of who started us; then the rights go; then
+ * the threads, which so never have them; libmilter's last, for it begins to
+ * answer at once.
+ */
 static int
 run(struct daemon *d)
 {
-    const struct cm_settings *s = d->settings;
     struct cm_err err = {CM_OK, "out of memory"};
-    sigset_t all, before;
-
     raise_fd_limit();
-    if (pipe2(wake_pipe, O_CLOEXEC) < 0) {
+    if (pipe2(bell, O_CLOEXEC | O_NONBLOCK) < 0) {
         cm_err_set(&err, CM_EIO, "pipe: %s", strerror(errno));
         return fail(CM_EXIT_OSERR, &err);
     }
     catch_signals();
     if (cm_callbacks_register(&d->filter, &err) != CM_OK)
         return fail(CM_EXIT_OSERR, &err);
-    enum cm_status status = cm_listener_open(
-        &d->listener, s->milter.socket, (mode_t)s->milter.socket_mode,
-        s->milter.user, s->milter.socket_group, &err);
-    if (status != CM_OK)
-        return fail(status == CM_EINVAL ? CM_EXIT_CONFIG : CM_EXIT_UNAVAILABLE,
-                    &err);
-    if (open_snapshot_dir(d, &err) != CM_OK ||
-        cm_privs_drop(s->milter.user, s->milter.socket_group, &err) != CM_OK) {
-        cm_listener_shut(d->listener);
-        return fail(CM_EXIT_CONFIG, &err);
-    }
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    status = start_filter(d, &err);
-    if (status == CM_OK)
-        status = start_milter_thread(&err);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (status != CM_OK) {
+    int code = open_with_rights(d, &err);
+    if (code != 0)
+        return fail(code, &err);
+    if (start_threads(d, &err) != CM_OK) {
         cm_listener_shut(d->listener);
         return fail(CM_EXIT_OSERR, &err);
     }
     cm_log_info("started version=%s socket=%s armed=%s seed=%llu",
-                PACKAGE_VERSION, s->milter.socket, s->armed ? "yes" : "no",
+                PACKAGE_VERSION, d->settings->milter.socket,
+                d->settings->armed ? "yes" : "no",
                 (unsigned long long)d->filter.seed);
     cm_notify("READY=1");
     bool ok = serve(d);
@@ -393,6 +447,8 @@ main(int argc, char **argv)
     struct cm_err err;
     bool check_only = false;
     int option;
+    if (!fill_standard_fds())
+        return CM_EXIT_OSERR;
     while ((option = getopt(argc, argv, "c:nVh")) != -1) {
         switch (option) {
         case 'c':

@@ -83,6 +83,21 @@ events_to_skip(const struct cm_filter *filter)
     return filter->armed ? skip : CM_EVENTS_UNARMED;
 }
 
+/* A session for a connection that has none yet; NULL: no memory, and its mail
+ * meets no chaos. */
+static struct cm_session *
+begin_session(SMFICTX *ctx, int fd)
+{
+    struct cm_session *session = cm_session_new(the_filter, fd);
+    if (!session || smfi_setpriv(ctx, session) != MI_SUCCESS) {
+        cm_session_free(&session);
+        cm_filter_count(the_filter, CM_FILTER_NO_MEMORY);
+        return NULL;
+    }
+    cm_journal_count(the_filter->journal, CM_COUNT_CONNECTIONS, 1);
+    return session;
+}
+
 static sfsistat
 on_negotiate(SMFICTX *ctx, unsigned long actions, unsigned long steps,
              unsigned long f2, unsigned long f3, unsigned long *actions_r,
@@ -91,17 +106,10 @@ on_negotiate(SMFICTX *ctx, unsigned long actions, unsigned long steps,
     (void)f2;
     (void)f3;
     int fd = cm_hold_enter();
-    struct cm_session *session = cm_session_new(the_filter, fd);
+    (void)begin_session(ctx, fd);
     *actions_r = actions & SMFIF_DELRCPT;
     *steps_r = steps & events_to_skip(the_filter);
     *f2_r = *f3_r = 0;
-    if (!session || smfi_setpriv(ctx, session) != MI_SUCCESS) {
-        cm_session_free(&session);
-        cm_filter_count(the_filter, CM_FILTER_NO_MEMORY);
-        return SMFIS_CONTINUE;
-    }
-    session->may_delete = (actions & SMFIF_DELRCPT) != 0;
-    cm_journal_count(the_filter->journal, CM_COUNT_CONNECTIONS, 1);
     cm_hold_watch(fd);
     return SMFIS_CONTINUE;
 }
@@ -111,6 +119,10 @@ on_connect(SMFICTX *ctx, char *host, _SOCK_ADDR *addr)
 {
     struct cm_session *session = enter(ctx);
     (void)host;
+    /* An MTA may use one connection for one SMTP session after another, without
+     * negotiating again. */
+    if (!session)
+        session = begin_session(ctx, cm_hold_enter());
     if (!session)
         return SMFIS_CONTINUE;
     const char *version = smfi_getsymval(ctx, (char *)"v");

@@ -31,6 +31,7 @@ close_all(struct held *held, enum cm_incident_outcome outcome,
 static void
 on_hold_end(void *arg, enum cm_hold_end end, int64_t measured_ms)
 {
+    enum cm_incident_outcome outcome = CM_INCIDENT_APPLIED;
     const char *detail = NULL;
     switch (end) {
     case CM_HOLD_SENT:
@@ -41,8 +42,12 @@ on_hold_end(void *arg, enum cm_hold_end end, int64_t measured_ms)
     case CM_HOLD_CUT:
         detail = "cut short: the filter stops";
         break;
+    case CM_HOLD_FAILED:
+        outcome = CM_INCIDENT_SHED;
+        detail = "no memory to hold the reply";
+        break;
     }
-    close_all(arg, CM_INCIDENT_APPLIED, measured_ms, detail);
+    close_all(arg, outcome, measured_ms, detail);
 }
 
 static void
@@ -86,8 +91,7 @@ cm_delay_reply(struct cm_session *session, const struct cm_fate *const *fates,
     case CM_HOLD_OK:
         break;
     case CM_HOLD_FULL:
-        close_all(held, CM_INCIDENT_SHED, 0,
-                  "too many replies are held already");
+        close_all(held, CM_INCIDENT_SHED, 0, "no reply more can be held");
         break;
     case CM_HOLD_UNABLE:
         sleep_instead(held, delay_ms);

@@ -19,11 +19,13 @@ note_no_answer(struct cm_session *session, const struct cm_rule *rule,
 {
     static struct cm_log_gate gate;
     unsigned long held_back;
+    char why[sizeof err->msg * 4];
     cm_filter_count(session->filter, CM_FILTER_STATE_FAILED);
     if (cm_log_gate_open(&gate, &held_back))
         cm_log_warn("no answer from Redis, so no fault: rule=%s why=\"%s\" "
                     "held_back=%lu",
-                    rule->id, err->msg, held_back);
+                    rule->id, cm_log_quote(why, sizeof why, err->msg),
+                    held_back);
 }
 
 static const char *
@@ -91,7 +93,9 @@ acts(struct cm_session *session, const struct cm_walk *walk,
     if (fate->rule->fault.kind == CM_FAULT_GREYLIST &&
         !greylist_refuses(session, walk, inbox_name, fate))
         return false;
-    return hit_allowed(session, fate->rule);
+    /* What cannot be done uses up no hit. */
+    return cm_filter_unavailable(fate->rule->fault.kind) ||
+           hit_allowed(session, fate->rule);
 }
 
 static void

@@ -27,7 +27,9 @@
  */
 #include "milter/filter/hold.h"
 #include "milter/clock.h"
+#include "milter/log.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -43,9 +45,11 @@
 
 #define CM_HOLD_FDS_MAX (1 << 20)
 #define CM_HOLD_BYTES_MAX                                                      \
-    65536                     /* a reply is under 36 KiB: 32 lines of 1 KiB    \
-                               */
-#define CM_HOLD_RETRY_US 5000 /* the MTA's socket buffer was full */
+    65536                      /* a reply is under 36 KiB: 32 lines of 1 KiB   \
+                                */
+#define CM_HOLD_RETRY_US 5000  /* the MTA's socket buffer was full */
+#define CM_HOLD_NAP_US   50000 /* between looks whether to stop */
+#define CM_HOLD_WAIT_US  50000 /* before accept() is tried again */
 #define CM_HOLD_NO_FD    (-1)
 
 struct hold {
@@ -69,24 +73,29 @@ struct slot {
     struct hold *hold;    /* under lock */
 };
 
-/* What the thread in hand was told by the callback it runs. */
+/* What this thread heard: the descriptor it read from last, and the one that
+ * the callback in hand was entered with. */
 static _Thread_local struct {
     int read_fd;
+    int session_fd;
+} heard = {CM_HOLD_NO_FD, CM_HOLD_NO_FD};
+
+/* What the callback in hand asked for; CM_HOLD_NO_FD: nothing. */
+static _Thread_local struct {
     int watch_fd;
     int hold_fd;
     int64_t delay_ms;
     bool progress;
     cm_hold_done *done;
     void *arg;
-} note = {.read_fd = CM_HOLD_NO_FD,
-          .watch_fd = CM_HOLD_NO_FD,
-          .hold_fd = CM_HOLD_NO_FD};
+} asked = {.watch_fd = CM_HOLD_NO_FD, .hold_fd = CM_HOLD_NO_FD};
 
 static struct {
     pthread_mutex_t lock;
     pthread_cond_t wake;
     pthread_t thread;
-    bool started, stopping; /* under lock */
+    bool started;         /* under lock */
+    atomic_bool stopping; /* set under lock */
     struct slot *slots;
     size_t nslots;
     struct hold **heap; /* by next_us; max_held entries */
@@ -169,6 +178,7 @@ static void
 detach(struct hold *hold)
 {
     struct slot *slot = slot_of(hold->fd);
+    assert(slot->hold == hold); /* one hold for a session */
     slot->hold = NULL;
     atomic_store(&slot->held, false);
     heap_remove(hold);
@@ -266,7 +276,7 @@ timer_main(void *arg)
 {
     (void)arg;
     pthread_mutex_lock(&self.lock);
-    while (!self.stopping) {
+    while (!atomic_load(&self.stopping)) {
         if (self.n == 0) {
             pthread_cond_wait(&self.wake, &self.lock);
             continue;
@@ -343,11 +353,11 @@ void
 cm_hold_stop(void)
 {
     pthread_mutex_lock(&self.lock);
-    if (!self.started || self.stopping) {
+    if (!self.started || atomic_load(&self.stopping)) {
         pthread_mutex_unlock(&self.lock);
         return;
     }
-    self.stopping = true;
+    atomic_store(&self.stopping, true);
     while (self.n > 0) {
         struct hold *hold = self.heap[0];
         enum cm_hold_end end = send_now(hold);
@@ -363,22 +373,26 @@ cm_hold_stop(void)
 
 /* --- what the callbacks say --- */
 
+/* Takes back what the callback asked for, and says why to whoever asked. */
 static void
-forget_note(void)
+withdraw(enum cm_hold_end end)
 {
-    if (note.hold_fd != CM_HOLD_NO_FD) {
-        /* Promised, but the callback's reply was never written. */
+    if (asked.hold_fd != CM_HOLD_NO_FD) {
         atomic_fetch_sub(&self.promised, 1);
-        note.done(note.arg, CM_HOLD_GONE, 0);
+        asked.done(asked.arg, end, 0);
     }
-    note.hold_fd = note.watch_fd = CM_HOLD_NO_FD;
+    asked.hold_fd = CM_HOLD_NO_FD;
 }
 
 int
 cm_hold_enter(void)
 {
-    forget_note();
-    return slot_of(note.read_fd) ? note.read_fd : CM_HOLD_NO_FD;
+    /* libmilter wrote no reply to the callback before: the session had ended.
+     */
+    withdraw(CM_HOLD_GONE);
+    asked.watch_fd = CM_HOLD_NO_FD;
+    heard.session_fd = slot_of(heard.read_fd) ? heard.read_fd : CM_HOLD_NO_FD;
+    return heard.session_fd;
 }
 
 void
@@ -393,7 +407,7 @@ cm_hold_watch(int fd)
                (ss.ss_family == AF_INET || ss.ss_family == AF_INET6);
     atomic_store(&slot->tcp, tcp);
     atomic_store(&slot->verified, false);
-    note.watch_fd = fd;
+    asked.watch_fd = fd;
 }
 
 enum cm_hold_answer
@@ -401,17 +415,21 @@ cm_hold_until(int fd, int64_t delay_ms, bool progress, cm_hold_done *done,
               void *arg)
 {
     struct slot *slot = slot_of(fd);
-    if (!slot || fd != note.read_fd || !atomic_load(&slot->verified))
+    if (!slot || fd != heard.session_fd || !atomic_load(&slot->verified))
         return CM_HOLD_UNABLE;
+    /* A peer that does not wait for its answers has one held already: this one
+     * will follow it. */
+    if (atomic_load(&slot->held) || atomic_load(&self.stopping))
+        return CM_HOLD_FULL;
     if (atomic_fetch_add(&self.promised, 1) >= self.max_held) {
         atomic_fetch_sub(&self.promised, 1);
         return CM_HOLD_FULL;
     }
-    note.hold_fd = fd;
-    note.delay_ms = delay_ms;
-    note.progress = progress;
-    note.done = done;
-    note.arg = arg;
+    asked.hold_fd = fd;
+    asked.delay_ms = delay_ms;
+    asked.progress = progress;
+    asked.done = done;
+    asked.arg = arg;
     return CM_HOLD_OK;
 }
 
@@ -421,16 +439,11 @@ cm_hold_sleep(int64_t delay_ms)
     atomic_store(&self.slept, true);
     int64_t began_us = cm_clock_mono_us();
     int64_t due_us = began_us + delay_ms * 1000;
-    pthread_mutex_lock(&self.lock);
-    while (!self.stopping && cm_clock_mono_us() < due_us) {
-        /* Not on self.wake: a signal meant for the timer must not end here. */
-        int64_t left_us = due_us - cm_clock_mono_us();
-        pthread_mutex_unlock(&self.lock);
-        usleep((useconds_t)(left_us < 50000 ? (left_us > 0 ? left_us : 1)
-                                            : 50000));
-        pthread_mutex_lock(&self.lock);
-    }
-    pthread_mutex_unlock(&self.lock);
+    int64_t left_us;
+    while (!atomic_load(&self.stopping) &&
+           (left_us = due_us - cm_clock_mono_us()) > 0)
+        usleep(
+            (useconds_t)(left_us < CM_HOLD_NAP_US ? left_us : CM_HOLD_NAP_US));
     return (cm_clock_mono_us() - began_us) / 1000;
 }
 
@@ -469,7 +482,7 @@ iov_copy(unsigned char *to, const struct iovec *iov, int n)
     }
 }
 
-/* The reply that the note is about: keeps it. False: write it as usual. */
+/* The reply that is asked to be late: keeps it. False: write it as usual. */
 static bool
 hold_begin(int fd, const struct iovec *iov, int iovcnt, size_t total)
 {
@@ -478,24 +491,24 @@ hold_begin(int fd, const struct iovec *iov, int iovcnt, size_t total)
     if (!hold || !data || total > CM_HOLD_BYTES_MAX) {
         free(hold);
         free(data);
-        forget_note();
+        withdraw(CM_HOLD_FAILED);
         return false;
     }
     iov_copy(data, iov, iovcnt);
     int64_t now_us = cm_clock_mono_us();
     *hold = (struct hold){.fd = fd,
                           .began_us = now_us,
-                          .due_us = now_us + note.delay_ms * 1000,
-                          .progress_us = note.progress ? self.progress_us : 0,
+                          .due_us = now_us + asked.delay_ms * 1000,
+                          .progress_us = asked.progress ? self.progress_us : 0,
                           .data = data,
                           .len = total,
-                          .done = note.done,
-                          .arg = note.arg};
+                          .done = asked.done,
+                          .arg = asked.arg};
     hold->next_us = next_look(hold, now_us);
-    note.hold_fd = CM_HOLD_NO_FD;
+    asked.hold_fd = CM_HOLD_NO_FD;
 
     pthread_mutex_lock(&self.lock);
-    bool stopping = self.stopping;
+    bool stopping = atomic_load(&self.stopping);
     if (!stopping) {
         slot_of(fd)->hold = hold;
         atomic_store(&slot_of(fd)->held, true);
@@ -542,7 +555,7 @@ hold_drop(int fd)
 }
 
 /*
- * The three system calls, in the place of libc's. They stay what POSIX says
+ * The system calls, in the place of libc's. They stay what POSIX says
  * they are for every descriptor that no callback has spoken of. (As plain
  * system calls they are no cancellation points; nothing here is ever
  * cancelled.)
@@ -551,11 +564,11 @@ ssize_t
 writev(int fd, const struct iovec *iov, int iovcnt)
 {
     struct slot *slot = slot_of(fd);
-    if (slot && note.watch_fd == fd) {
-        note.watch_fd = CM_HOLD_NO_FD;
+    if (slot && asked.watch_fd == fd) {
+        asked.watch_fd = CM_HOLD_NO_FD;
         atomic_store(&slot->verified, true);
     }
-    if (slot && note.hold_fd == fd) {
+    if (slot && asked.hold_fd == fd) {
         size_t total = iov_total(iov, iovcnt);
         if (hold_begin(fd, iov, iovcnt, total))
             return (ssize_t)total;
@@ -573,7 +586,7 @@ read(int fd, void *buf, size_t count)
     ssize_t n = syscall(SYS_read, fd, buf, count);
     if (n > 0) {
         struct slot *slot = slot_of(fd);
-        note.read_fd = fd;
+        heard.read_fd = fd;
         if (slot && atomic_load(&slot->tcp)) {
             /* The MTA sends a command in two writes and Nagle holds the second
              * until the first is acknowledged: 40 ms a command otherwise. */
@@ -582,6 +595,27 @@ read(int fd, void *buf, size_t count)
         }
     }
     return n;
+}
+
+/* libmilter's accept loop tries again at once when there is no descriptor left,
+ * and spins for as long as that lasts. */
+int
+accept(int fd, struct sockaddr *restrict addr, socklen_t *restrict len)
+{
+    static struct cm_log_gate gate;
+    unsigned long held_back;
+    int got = (int)syscall(SYS_accept, fd, addr, len);
+    if (got < 0 && (errno == EMFILE || errno == ENFILE)) {
+        int saved = errno;
+        if (cm_log_gate_open(&gate, &held_back))
+            cm_log_warn("no descriptor left, new sessions wait: raise "
+                        "LimitNOFILE or lower smtpd's process limit "
+                        "held_back=%lu",
+                        held_back);
+        usleep(CM_HOLD_WAIT_US);
+        errno = saved;
+    }
+    return got;
 }
 
 int

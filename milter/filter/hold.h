@@ -15,12 +15,14 @@
  * others. Why and how stands on top of hold.c.
  */
 
-/* How one hold ended. Called once for each hold that was accepted, on the timer
- * thread, on the thread that closed the session, or on the one that stopped. */
+/* How one hold ended. Called once for each hold that was accepted: on the timer
+ * thread when the reply goes out, on the session's thread when it closes, and
+ * on the stopping thread in cm_hold_stop. */
 enum cm_hold_end {
-    CM_HOLD_SENT, /* the reply went out */
-    CM_HOLD_GONE, /* the MTA had closed the session */
-    CM_HOLD_CUT   /* sent early, because the daemon stops */
+    CM_HOLD_SENT,  /* the reply went out */
+    CM_HOLD_GONE,  /* the MTA had closed the session */
+    CM_HOLD_CUT,   /* sent early, because the daemon stops */
+    CM_HOLD_FAILED /* sent at once: no memory to keep it in */
 };
 typedef void cm_hold_done(void *arg, enum cm_hold_end end, int64_t measured_ms);
 
@@ -52,21 +54,23 @@ void cm_hold_watch(int fd);
 
 enum cm_hold_answer {
     CM_HOLD_OK,    /* the reply of this callback will be held */
-    CM_HOLD_FULL,  /* max_held reached, or stopping: no delay */
+    CM_HOLD_FULL,  /* max_held reached, stopping, or this session's reply before
+                      is held still: no delay of its own */
     CM_HOLD_UNABLE /* the hook is not in the way of this session's replies */
 };
 
-/*
+/* clang-format off
+ *
  * cm_hold_until - hold the reply of the callback in hand.
  *
  * fd        from cm_hold_enter, of this session
  * delay_ms  from now, 1..
  * progress  send progress packets meanwhile (Postfix at every stage, Sendmail
- * only at the end of a message) done      called when it ends, if and only if
- * the answer is CM_HOLD_OK
+ *           only at the end of a message)
+ * done      called when it ends, if and only if the answer is CM_HOLD_OK
  *
  * Call it last: anything the callback writes afterwards would be held instead.
- */
+ * clang-format on */
 enum cm_hold_answer cm_hold_until(int fd, int64_t delay_ms, bool progress,
                                   cm_hold_done *done, void *arg);
 

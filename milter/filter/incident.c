@@ -58,6 +58,29 @@ count(struct cm_filter *filter, enum cm_incident_outcome outcome)
     }
 }
 
+/* All that came from outside is quoted: a rule's text cannot forge a member. */
+static void
+log_incident(const struct cm_incident *in)
+{
+    char inbox[sizeof in->inbox * 4], sender[sizeof in->sender * 4];
+    char reply[sizeof in->reply * 4], detail[sizeof in->detail * 4];
+    char delay[64] = "";
+    if (in->delay_asked_ms >= 0)
+        snprintf(delay, sizeof delay, " asked_ms=%lld measured_ms=%lld",
+                 (long long)in->delay_asked_ms,
+                 (long long)in->delay_measured_ms);
+    cm_log_info("fault=%s outcome=%s rule=%s stage=%s inbox=\"%s\" "
+                "sender=\"%s\" client=%s qid=%s others=%u reply=\"%s\" "
+                "detail=\"%s\"%s",
+                cm_fault_name(in->kind), cm_incident_outcome_name(in->outcome),
+                in->rule, cm_stage_name(in->stage),
+                cm_log_quote(inbox, sizeof inbox, in->inbox),
+                cm_log_quote(sender, sizeof sender, in->sender), in->client,
+                in->queue_id[0] ? in->queue_id : "-", in->others,
+                cm_log_quote(reply, sizeof reply, in->reply),
+                cm_log_quote(detail, sizeof detail, in->detail), delay);
+}
+
 void
 cm_incident_close(struct cm_filter *filter, struct cm_incident *in,
                   enum cm_incident_outcome outcome, const char *detail)
@@ -69,19 +92,6 @@ cm_incident_close(struct cm_filter *filter, struct cm_incident *in,
         in->reply[0] = '\0'; /* nothing was sent */
     count(filter, outcome);
     cm_journal_record(filter->journal, in);
-    char inbox[sizeof in->inbox * 4], sender[sizeof in->sender * 4],
-        delay[64] = "";
-    if (in->delay_asked_ms >= 0)
-        snprintf(delay, sizeof delay, " asked_ms=%lld measured_ms=%lld",
-                 (long long)in->delay_asked_ms,
-                 (long long)in->delay_measured_ms);
-    cm_log_info("fault=%s outcome=%s rule=%s stage=%s inbox=\"%s\" "
-                "sender=\"%s\" client=%s qid=%s others=%u reply=\"%s\" "
-                "detail=\"%s\"%s",
-                cm_fault_name(in->kind), cm_incident_outcome_name(outcome),
-                in->rule, cm_stage_name(in->stage),
-                cm_log_quote(inbox, sizeof inbox, in->inbox),
-                cm_log_quote(sender, sizeof sender, in->sender), in->client,
-                in->queue_id[0] ? in->queue_id : "-", in->others, in->reply,
-                in->detail, delay);
+    if (cm_log_enabled(CM_LOG_INFO))
+        log_incident(in);
 }

@@ -17,7 +17,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -111,23 +110,29 @@ is_listening(int fd)
     return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &on, &len) == 0 && on;
 }
 
-/* The highest listening descriptor: the one that was opened last. */
-static int
-newest_listener(void)
+/* Marks the descriptors that listen now. */
+static void
+mark_listening(bool listening_r[CM_LISTENER_SCAN_MAX])
 {
-    struct rlimit limit;
-    int top = CM_LISTENER_SCAN_MAX;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < (rlim_t)top)
-        top = (int)limit.rlim_cur;
-    for (int fd = top - 1; fd >= 0; fd--)
-        if (is_listening(fd))
+    for (int fd = 0; fd < CM_LISTENER_SCAN_MAX; fd++)
+        listening_r[fd] = is_listening(fd);
+}
+
+static int
+new_listener(const bool before[CM_LISTENER_SCAN_MAX])
+{
+    for (int fd = 0; fd < CM_LISTENER_SCAN_MAX; fd++)
+        if (!before[fd] && is_listening(fd))
             return fd;
     return -1;
 }
 
+/* By name in the folder that is kept open, and never through a symbolic link:
+ * the user we become may write there, and we are root still. The mode is right
+ * from the start, by the umask. */
 static enum cm_status
-set_owner(const char *path, mode_t mode, const char *user, const char *group,
-          struct cm_err *err)
+set_owner(const struct cm_listener *listener, const char *user,
+          const char *group, struct cm_err *err)
 {
     uid_t uid = (uid_t)-1;
     gid_t gid = (gid_t)-1;
@@ -145,10 +150,11 @@ set_owner(const char *path, mode_t mode, const char *user, const char *group,
                               "milter.socket_group: no group \"%s\"", group);
         gid = gr->gr_gid;
     }
-    /* Owner first: a change of owner may clear bits of the mode. */
-    if (chown(path, geteuid() == 0 ? uid : (uid_t)-1, gid) < 0 ||
-        chmod(path, mode) < 0)
-        return cm_err_set(err, CM_EIO, "%s: %s", path, strerror(errno));
+    if (fchownat(listener->dir_fd, listener->name,
+                 geteuid() == 0 ? uid : (uid_t)-1, gid,
+                 AT_SYMLINK_NOFOLLOW) < 0)
+        return cm_err_set(err, CM_EIO, "%s: %s", listener->name,
+                          strerror(errno));
     return CM_OK;
 }
 
@@ -171,6 +177,7 @@ cm_listener_open(struct cm_listener **listener_r, const char *spec, mode_t mode,
                  const char *user, const char *group, struct cm_err *err)
 {
     const char *path = unix_path(spec);
+    bool before[CM_LISTENER_SCAN_MAX];
     enum cm_status status = cm_listener_check(spec, err);
     if (status != CM_OK)
         return status;
@@ -182,8 +189,8 @@ cm_listener_open(struct cm_listener **listener_r, const char *spec, mode_t mode,
         goto out;
     if (path && (status = clear_stale(path, err)) != CM_OK)
         goto out;
-    /* Nobody may connect before mode and owner are right. */
-    mode_t saved = umask(0177);
+    mark_listening(before);
+    mode_t saved = umask(0777 & ~mode);
     bool opened = smfi_setconn((char *)spec) == MI_SUCCESS &&
                   smfi_setbacklog(CM_LISTENER_BACKLOG) == MI_SUCCESS &&
                   smfi_opensocket(false) == MI_SUCCESS;
@@ -193,9 +200,9 @@ cm_listener_open(struct cm_listener **listener_r, const char *spec, mode_t mode,
                             "cannot listen on %s: %s", spec, strerror(errno));
         goto out;
     }
-    listener->fd = newest_listener();
-    if (path)
-        status = set_owner(path, mode, user, group, err);
+    listener->fd = new_listener(before);
+    if (path && (status = set_owner(listener, user, group, err)) != CM_OK)
+        cm_listener_shut(listener);
 out:
     if (status == CM_OK)
         *listener_r = listener;

@@ -75,11 +75,11 @@ cm_session_reset(struct cm_session *session)
 static bool
 grow(void **list, size_t n, size_t *cap, size_t size)
 {
+    if (n >= CM_SESSION_LIST_MAX)
+        return false;
     if (n < *cap)
         return true;
     size_t more = *cap ? *cap * 2 : 4;
-    if (n >= CM_SESSION_LIST_MAX)
-        return false;
     void *bigger = realloc(*list, more * size);
     if (!bigger)
         return false;
@@ -114,10 +114,11 @@ cm_session_defer(struct cm_session *session, const struct cm_fate *fate)
 
 enum cm_status
 cm_session_keep_rcpt(struct cm_session *session, const char *typed,
-                     const struct cm_address *rcpt)
+                     const struct cm_address *rcpt, bool decided)
 {
     struct cm_message *msg = &session->msg;
-    struct cm_rcpt kept = {.typed = strdup(typed),
+    struct cm_rcpt kept = {.decided = decided,
+                           .typed = strdup(typed),
                            .canonical = strdup(rcpt->text),
                            .len = rcpt->len,
                            .domain_off = rcpt->domain_off};

@@ -36,6 +36,7 @@ struct cm_fate {
 /* A recipient that the MTA was told to accept, kept only while a rule of the
  * list acts at DATA or at the end of the message. */
 struct cm_rcpt {
+    bool decided; /* its inbox's rules, or one at RCPT, had their say */
     char *typed;
     char *canonical;
     uint16_t len, domain_off;
@@ -54,7 +55,7 @@ struct cm_message {
     struct cm_address sender;
     bool guarded;          /* a protected recipient is among the accepted */
     size_t accepted;       /* recipients answered with "continue" */
-    struct cm_fate *fates; /* deferred */
+    struct cm_fate *fates; /* deferred; at most one for each recipient */
     size_t nfates, fates_cap;
     struct cm_rcpt *rcpts;
     size_t nrcpts, rcpts_cap;
@@ -66,9 +67,8 @@ struct cm_session {
     struct cm_filter *filter; /* borrowed */
     int fd;                   /* of the milter connection, -1 when not known */
     uint64_t number;
-    bool postfix;    /* takes progress packets at every stage */
-    bool local;      /* not SMTP: sendmail(1) and the like */
-    bool may_delete; /* the MTA lets us delete recipients */
+    bool postfix; /* takes progress packets at every stage */
+    bool local;   /* not SMTP: sendmail(1) and the like */
     struct cm_client client;
     char client_text[46];
     char helo[256]; /* "" when not known */
@@ -92,10 +92,12 @@ void cm_session_reset(struct cm_session *session);
 enum cm_status cm_session_defer(struct cm_session *session,
                                 const struct cm_fate *fate) CM_MUST_CHECK;
 
-/* cm_session_keep_rcpt - remember an accepted recipient. CM_OK, CM_ENOMEM. */
-enum cm_status
-cm_session_keep_rcpt(struct cm_session *session, const char *typed,
-                     const struct cm_address *rcpt) CM_MUST_CHECK;
+/* cm_session_keep_rcpt - remember an accepted recipient; decided: what it meets
+ * is settled. CM_OK, CM_ENOMEM (also when the list is full). */
+enum cm_status cm_session_keep_rcpt(struct cm_session *session,
+                                    const char *typed,
+                                    const struct cm_address *rcpt,
+                                    bool decided) CM_MUST_CHECK;
 
 /* cm_session_event - an event of this session at a stage, without a recipient.
  * Borrows from the session. */

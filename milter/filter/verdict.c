@@ -45,14 +45,22 @@ close_fate(struct cm_session *session, milter ctx, const struct cm_fate *fate,
     cm_incident_close(session->filter, &incident, outcome, detail);
 }
 
-/* Why the fate cannot be carried out, NULL when it can. shared: the reply it
- * acts on answers the other recipients of the message too. */
+/* Does the fate, at its own stage, touch other recipients of the message too?
+ * At RCPT only by ending the session; later by nature, save for a blackhole. */
+static bool
+touches_others(const struct cm_fate *fate)
+{
+    if (fate->stage == CM_STAGE_DATA || fate->stage == CM_STAGE_MESSAGE)
+        return fate->rule->fault.kind != CM_FAULT_BLACKHOLE;
+    return fate->reply && cm_reply_ends_session(fate->reply);
+}
+
+/* Why the fate cannot be carried out, NULL when it can. */
 static const char *
-hindrance(const struct cm_session *session, const struct cm_fate *fate,
-          bool shared)
+hindrance(const struct cm_session *session, const struct cm_fate *fate)
 {
     const char *why = cm_filter_unavailable(fate->rule->fault.kind);
-    if (!why && shared && session->msg.guarded)
+    if (!why && session->msg.guarded && touches_others(fate))
         why = "a protected recipient shares the message";
     return why;
 }
@@ -100,10 +108,10 @@ static int
 act_now(struct cm_session *session, milter ctx, const struct cm_fate *fate)
 {
     enum cm_fault_kind kind = fate->rule->fault.kind;
-    /* 421 ends the session: earlier recipients of this mail lose it too. */
-    bool shared = fate->reply && fate->reply->code == 421;
-    unsigned others = shared ? (unsigned)session->msg.accepted : 0;
-    const char *why = hindrance(session, fate, shared);
+    /* What ends the session takes the recipients before with it. */
+    unsigned others =
+        touches_others(fate) ? (unsigned)session->msg.accepted : 0;
+    const char *why = hindrance(session, fate);
     if (why) {
         close_fate(session, ctx, fate, CM_INCIDENT_UNAVAILABLE, 0, why);
     } else if (fate->reply) {
@@ -224,13 +232,15 @@ cm_verdict_rcpt(struct cm_session *session, milter ctx, const char *typed)
     struct cm_message *msg = &session->msg;
     struct target t = {.inbox = NULL};
     int verdict = SMFIS_CONTINUE;
+    size_t fates = msg->nfates;
     bool late = (cm_ruleset_stages(msg->rules) & CM_STAGES_LATE) != 0;
 
     if ((msg->rules || cm_view_has_inboxes(msg->view)) &&
         find_target(session, typed, &t)) {
         verdict = judge_rcpt(session, ctx, &t, typed);
         if (verdict == SMFIS_CONTINUE && late &&
-            cm_session_keep_rcpt(session, typed, &t.full) != CM_OK)
+            cm_session_keep_rcpt(session, typed, &t.full,
+                                 msg->nfates > fates) != CM_OK)
             cm_filter_count(session->filter, CM_FILTER_NO_MEMORY);
     }
     cm_inbox_release(&t.inbox);
@@ -241,18 +251,12 @@ cm_verdict_rcpt(struct cm_session *session, milter ctx, const char *typed)
 
 /* --- DATA and the end of the message --- */
 
-static bool
-names_recipient(const struct cm_rule *rule)
+/* Rules of the list at a late stage, for one recipient whose fate is not
+ * decided yet. taken as in cm_decide_turns; returns it for the next. */
+static size_t
+gather_for(struct cm_session *session, enum cm_stage stage,
+           struct cm_rcpt *rcpt, size_t taken)
 {
-    return rule->match.inbox.kind != CM_PATTERN_ANY || rule->match.domain;
-}
-
-/* Rules of the list at a late stage are matched for each recipient; one that
- * names no recipient is matched once for the message, with the first. */
-static void
-gather_for(struct cm_session *session, enum cm_stage stage, size_t i)
-{
-    const struct cm_rcpt *rcpt = &session->msg.rcpts[i];
     struct cm_address full = {.len = rcpt->len, .domain_off = rcpt->domain_off};
     struct cm_address base;
     struct cm_event event;
@@ -265,13 +269,25 @@ gather_for(struct cm_session *session, enum cm_stage stage, size_t i)
                              &base))
         event.recipient_base = &base;
     cm_decide_start(&walk, NULL, session->msg.rules, &event, &session->coin);
-    while (cm_deliberate(session, &walk, NULL, full.text, full.text,
-                         rcpt->typed, &fate)) {
-        if (i > 0 && !names_recipient(fate.rule))
-            continue;
+    cm_decide_turns(&walk, taken);
+    if (cm_deliberate(session, &walk, NULL, full.text, full.text, rcpt->typed,
+                      &fate)) {
+        rcpt->decided = true;
         defer(session, &fate);
-        return;
     }
+    return cm_decide_taken(&walk);
+}
+
+static void
+gather(struct cm_session *session, enum cm_stage stage)
+{
+    struct cm_message *msg = &session->msg;
+    size_t taken = 0;
+    if (!(cm_ruleset_stages(msg->rules) & CM_STAGE_BIT(stage)))
+        return;
+    for (size_t i = 0; i < msg->nrcpts; i++)
+        if (!msg->rcpts[i].decided)
+            taken = gather_for(session, stage, &msg->rcpts[i], taken);
 }
 
 static bool
@@ -285,8 +301,7 @@ static bool
 is_due(const struct cm_session *session, const struct cm_fate *fate,
        enum cm_stage stage)
 {
-    return fate->stage == stage &&
-           !hindrance(session, fate, !is_blackhole(fate));
+    return fate->stage == stage && !hindrance(session, fate);
 }
 
 /* The first refusal that libmilter takes ends the message. */
@@ -311,7 +326,7 @@ record_unavailable(struct cm_session *session, milter ctx, enum cm_stage stage)
 {
     for (size_t i = 0; i < session->msg.nfates; i++) {
         const struct cm_fate *fate = &session->msg.fates[i];
-        const char *why = hindrance(session, fate, !is_blackhole(fate));
+        const char *why = hindrance(session, fate);
         if (fate->stage == stage && why)
             close_fate(session, ctx, fate, CM_INCIDENT_UNAVAILABLE, 0, why);
     }
@@ -350,8 +365,7 @@ blackhole(struct cm_session *session, milter ctx, enum cm_stage stage)
         const struct cm_fate *fate = &msg->fates[i];
         if (!is_blackhole(fate) || fate->stage != stage)
             continue;
-        bool gone =
-            all || (session->may_delete && delete_rcpt(ctx, fate->typed));
+        bool gone = all || delete_rcpt(ctx, fate->typed);
         close_fate(session, ctx, fate,
                    gone ? CM_INCIDENT_APPLIED : CM_INCIDENT_UNAVAILABLE, 0,
                    gone ? NULL : "the MTA does not let recipients be deleted");
@@ -383,9 +397,7 @@ int
 cm_verdict_late(struct cm_session *session, milter ctx, enum cm_stage stage)
 {
     struct cm_message *msg = &session->msg;
-    if (cm_ruleset_stages(msg->rules) & CM_STAGE_BIT(stage))
-        for (size_t i = 0; i < msg->nrcpts; i++)
-            gather_for(session, stage, i);
+    gather(session, stage);
     if (msg->nfates == 0)
         return SMFIS_CONTINUE;
     record_unavailable(session, ctx, stage);

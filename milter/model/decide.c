@@ -160,11 +160,17 @@ rule_at_hand(struct cm_walk *walk, bool *from_inbox_r)
             return rule;
     }
     *from_inbox_r = false;
-    walk->next_rule =
-        cm_ruleset_next(walk->rules, walk->event, walk->next_rule);
-    return walk->next_rule < cm_ruleset_count(walk->rules)
-               ? cm_ruleset_at(walk->rules, walk->next_rule)
-               : NULL;
+    size_t count = cm_ruleset_count(walk->rules);
+    while ((walk->next_rule = cm_ruleset_next(walk->rules, walk->event,
+                                              walk->next_rule)) < count) {
+        const struct cm_rule *rule =
+            cm_ruleset_at(walk->rules, walk->next_rule);
+        if (walk->next_rule >= walk->turns_taken ||
+            !cm_rule_is_for_message(rule))
+            return rule;
+        walk->next_rule++;
+    }
+    return NULL;
 }
 
 static void
@@ -196,6 +202,19 @@ cm_decide_next(struct cm_walk *walk, struct cm_decision *d_r)
     }
     memset(d_r, 0, sizeof *d_r);
     return CM_DECIDE_NONE;
+}
+
+void
+cm_decide_turns(struct cm_walk *walk, size_t taken)
+{
+    walk->turns_taken = taken;
+}
+
+size_t
+cm_decide_taken(const struct cm_walk *walk)
+{
+    return walk->next_rule > walk->turns_taken ? walk->next_rule
+                                               : walk->turns_taken;
 }
 
 void

@@ -50,6 +50,7 @@ struct cm_walk {
     const struct cm_event *event;   /* borrowed */
     struct cm_coin *coin;           /* borrowed; drawn from when unseeded */
     size_t next_inbox, next_rule;
+    size_t turns_taken;    /* see cm_decide_turns */
     bool occurrence_known; /* for the rule at hand */
     uint64_t occurrence;
 };
@@ -70,6 +71,18 @@ void cm_decide_start(struct cm_walk *walk, const struct cm_inbox *inbox,
                      const struct cm_event *event, struct cm_coin *coin);
 enum cm_decide_step cm_decide_next(struct cm_walk *walk,
                                    struct cm_decision *d_r);
+
+/*
+ * cm_decide_turns - a message's rules at a late stage are walked once for each
+ * recipient; what the walks before got through is given to the next here, so
+ * that a rule for the whole message (cm_rule_is_for_message) tosses its coin
+ * once.
+ *
+ * taken  0 for the first walk, then what cm_decide_taken told after the one
+ * before
+ */
+void cm_decide_turns(struct cm_walk *walk, size_t taken);
+size_t cm_decide_taken(const struct cm_walk *walk);
 
 /* After NEED_OCCURRENCE, whose d_r holds the rule in question: the number (>=
  * 1) of this mail, or no answer. In the coin an inbox's rule is called "inbox:"

@@ -206,6 +206,12 @@ cm_reply_is_temporary(const struct cm_reply *reply)
     return reply->code < 500;
 }
 
+bool
+cm_reply_ends_session(const struct cm_reply *reply)
+{
+    return reply->code == 421 || reply->code == 521;
+}
+
 void
 cm_reply_print(const struct cm_reply *reply, char *out, size_t cap)
 {

@@ -60,6 +60,10 @@ const char *cm_reply_default_text(void);
 /* cm_reply_is_temporary - 4xx: the client may try again (RFC 5321 4.2.1). */
 bool cm_reply_is_temporary(const struct cm_reply *reply);
 
+/* cm_reply_ends_session - 421 and 521: the MTA closes the connection after it
+ * (RFC 5321 3.8, RFC 7504; Postfix does on both, Sendmail on 421). */
+bool cm_reply_ends_session(const struct cm_reply *reply);
+
 /* cm_reply_print - "451 4.7.1 first line" into out, cut to cap with its NUL. */
 void cm_reply_print(const struct cm_reply *reply, char *out, size_t cap);
 

@@ -197,6 +197,13 @@ cm_rule_matches(const struct cm_rule *rule, const struct cm_event *event)
     return all;
 }
 
+bool
+cm_rule_is_for_message(const struct cm_rule *rule)
+{
+    return rule->match.inbox.kind == CM_PATTERN_ANY && !rule->match.domain &&
+           rule->fault.kind != CM_FAULT_BLACKHOLE;
+}
+
 void
 cm_rule_print_name(const struct cm_rule *rule, bool from_inbox, char *out,
                    size_t cap)

@@ -87,6 +87,12 @@ enum cm_verity { CM_NO, CM_YES, CM_UNKNOWN };
 enum cm_verity cm_rule_matches(const struct cm_rule *rule,
                                const struct cm_event *event);
 
+/* cm_rule_is_for_message - does it name no recipient, and touch a message
+ * whole? At DATA and at the end of a message such a rule has one turn for the
+ * message, not one for each recipient. (A blackhole takes out one recipient at
+ * a time.) */
+bool cm_rule_is_for_message(const struct cm_rule *rule);
+
 /*
  * cm_rule_print_name - the rule's name wherever it is told from others: its id,
  * and "inbox:" before it when it is part of an inbox's configuration. Into out,

@@ -298,6 +298,54 @@ test_writev_during_hold_comes_after_the_held_reply(void **state)
 }
 
 static void
+test_hold_until_while_a_reply_is_held_is_full_and_keeps_order(void **state)
+{
+    struct session s, next;
+    struct ending e = {0}, second = {0};
+    (void)state;
+    open_session(&s);
+    int fd = command(&s);
+    assert_int_equal(cm_hold_until(fd, 200, false, note_end, &e), CM_HOLD_OK);
+    reply(fd, "first");
+    /* A peer that does not wait for its answer. */
+    fd = command(&s);
+    assert_int_equal(cm_hold_until(fd, 50, false, note_end, &second),
+                     CM_HOLD_FULL);
+    reply(fd, "second");
+    expect_silence(&s, 80);
+    assert_int_equal(cm_hold_count(), 1);
+    close_session(&s);
+    wait_for_end(&e);
+    assert_int_equal(atomic_load(&second.count), 0);
+    open_session(&next);
+    expect_silence(&next, 250);
+    close_session(&next);
+}
+
+static void
+test_read_in_a_callback_does_not_disturb_the_hold(void **state)
+{
+    struct session s;
+    struct ending e = {0};
+    int other[2];
+    char c;
+    (void)state;
+    open_session(&s);
+    assert_int_equal(pipe(other), 0);
+    int fd = command(&s);
+    assert_int_equal(write(other[1], "x", 1), 1);
+    assert_int_equal(read(other[0], &c, 1), 1);
+    assert_int_equal(cm_hold_until(fd, 30, false, note_end, &e), CM_HOLD_OK);
+    reply(fd, "late");
+    expect_text(&s, "late", 5000);
+    wait_for_end(&e);
+    assert_int_equal(atomic_load(&e.end), CM_HOLD_SENT);
+    close(other[0]);
+    close(other[1]);
+    close_session(&s);
+}
+
+static void
 test_hold_until_unverified_session_is_unable(void **state)
 {
     struct session s;
@@ -401,6 +449,8 @@ test_hold_stop_sends_what_is_held_at_once(void **state)
     expect_text(&s, "bye", 1000);
     assert_int_equal(atomic_load(&e.end), CM_HOLD_CUT);
     assert_true(cm_hold_sleep(60000) < 30000);
+    fd = command(&s);
+    assert_int_equal(cm_hold_until(fd, 10, false, note_end, &e), CM_HOLD_FULL);
     close_session(&s);
 }
 
@@ -416,6 +466,9 @@ main(void)
         cmocka_unit_test(test_hold_until_session_closed_drops_the_hold_at_once),
         cmocka_unit_test(test_hold_until_peer_gone_ends_without_signal),
         cmocka_unit_test(test_writev_during_hold_comes_after_the_held_reply),
+        cmocka_unit_test(
+            test_hold_until_while_a_reply_is_held_is_full_and_keeps_order),
+        cmocka_unit_test(test_read_in_a_callback_does_not_disturb_the_hold),
         cmocka_unit_test(test_hold_until_unverified_session_is_unable),
         cmocka_unit_test(test_hold_until_other_descriptor_is_unable),
         cmocka_unit_test(test_hold_until_unused_promise_is_given_back),

@@ -55,7 +55,6 @@ set_up(void **state)
     pthread_rwlock_init(&f.filter.protect_lock, NULL);
     cm_filter_protect(&f.filter, protect);
     f.session = cm_session_new(&f.filter, -1);
-    f.session->may_delete = true;
     f.session->client.family = 2;
     f.session->client.port = 1;
     snprintf(f.session->client_text, sizeof f.session->client_text,
@@ -92,19 +91,30 @@ only_incident(void)
 }
 
 static void
+add_rules(const char *const *texts, size_t n)
+{
+    struct cm_rule *rules = calloc(n, sizeof *rules);
+    assert_non_null(rules);
+    for (size_t i = 0; i < n; i++) {
+        struct cm_problems problems;
+        struct cm_err err;
+        char id[24];
+        json_t *doc = NULL;
+        cm_problems_init(&problems);
+        snprintf(id, sizeof id, "r%zu", i + 1);
+        assert_int_equal(cm_json_parse(&doc, texts[i], strlen(texts[i]), &err),
+                         CM_OK);
+        if (cm_rule_compile(&rules[i], id, doc, 0, &problems) != CM_OK)
+            fail_msg("%s: %s", texts[i], cm_problems_first(&problems));
+        json_decref(doc);
+    }
+    assert_int_equal(cm_ruleset_new(&mock_store.rules, rules, n), CM_OK);
+}
+
+static void
 add_rule(const char *text)
 {
-    struct cm_problems problems;
-    struct cm_err err;
-    json_t *doc = NULL;
-    struct cm_rule *rule = calloc(1, sizeof *rule);
-    assert_non_null(rule);
-    cm_problems_init(&problems);
-    assert_int_equal(cm_json_parse(&doc, text, strlen(text), &err), CM_OK);
-    if (cm_rule_compile(rule, "r1", doc, 0, &problems) != CM_OK)
-        fail_msg("%s: %s", text, cm_problems_first(&problems));
-    json_decref(doc);
-    assert_int_equal(cm_ruleset_new(&mock_store.rules, rule, 1), CM_OK);
+    add_rules(&text, 1);
 }
 
 static void
@@ -274,7 +284,7 @@ test_message_blackhole_that_cannot_delete_delivers_and_says_so(void **state)
 {
     struct fixture *f = *state;
     mock_store_inbox("a@example.com", BLACKHOLE);
-    f->session->may_delete = false;
+    mock_smfi.refuse_delete = true;
     mail_from(f, "<s@example.net>");
     cm_verdict_rcpt(f->session, CTX, "<a@example.com>");
     cm_verdict_rcpt(f->session, CTX, "<b@example.com>");
@@ -382,6 +392,140 @@ test_rule_at_message_matches_once_however_many_recipients(void **state)
 }
 
 static void
+test_rule_for_the_message_takes_one_hit_and_one_shadow_record(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const rules[] = {
+        "{\"stage\":\"message\",\"mode\":\"shadow\","
+        "\"fault\":{\"kind\":\"error\"}}",
+        "{\"stage\":\"message\",\"maxHits\":2,\"fault\":{\"kind\":\"error\"}}"};
+    add_rules(rules, 2);
+    mail_from(f, "<s@example.net>");
+    cm_verdict_rcpt(f->session, CTX, "<a@example.com>");
+    cm_verdict_rcpt(f->session, CTX, "<b@example.com>");
+    cm_verdict_rcpt(f->session, CTX, "<c@example.com>");
+    assert_int_equal(cm_verdict_late(f->session, CTX, CM_STAGE_MESSAGE),
+                     SMFIS_TEMPFAIL);
+    assert_int_equal(mock_store.asked, 1);
+    assert_int_equal(mock_store.nincidents, 2);
+    assert_int_equal(mock_store.incidents[0].outcome, CM_INCIDENT_SHADOW);
+    assert_int_equal(mock_store.incidents[1].outcome, CM_INCIDENT_APPLIED);
+}
+
+static void
+test_rules_at_message_do_not_depend_on_the_order_of_recipients(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const rules[] = {
+        "{\"stage\":\"message\",\"inbox\":\"a@example.com\","
+        "\"fault\":{\"kind\":\"latency\",\"ms\":1}}",
+        "{\"stage\":\"message\",\"fault\":{\"kind\":\"error\"}}"};
+    static const char *const orders[][2] = {
+        {"<a@example.com>", "<b@example.com>"},
+        {"<b@example.com>", "<a@example.com>"}};
+    add_rules(rules, 2);
+    for (size_t i = 0; i < 2; i++) {
+        mail_from(f, "<s@example.net>");
+        cm_verdict_rcpt(f->session, CTX, orders[i][0]);
+        cm_verdict_rcpt(f->session, CTX, orders[i][1]);
+        assert_int_equal(cm_verdict_late(f->session, CTX, CM_STAGE_MESSAGE),
+                         SMFIS_TEMPFAIL);
+    }
+}
+
+static void
+test_rule_blackhole_takes_out_each_recipient_it_matches(void **state)
+{
+    struct fixture *f = *state;
+    add_rule("{\"fault\":{\"kind\":\"blackhole\"},\"domain\":\"example.com\"}");
+    mail_from(f, "<s@example.net>");
+    cm_verdict_rcpt(f->session, CTX, "<a@example.com>");
+    cm_verdict_rcpt(f->session, CTX, "<b@example.com>");
+    cm_verdict_rcpt(f->session, CTX, "<c@example.org>");
+    assert_int_equal(cm_verdict_late(f->session, CTX, CM_STAGE_MESSAGE),
+                     SMFIS_CONTINUE);
+    assert_int_equal(mock_smfi.ndeleted, 2);
+    mock_smfi_reset();
+    cm_ruleset_release(&mock_store.rules);
+    add_rule("{\"fault\":{\"kind\":\"blackhole\"}}");
+    mail_from(f, "<s@example.net>");
+    cm_verdict_rcpt(f->session, CTX, "<a@example.com>");
+    cm_verdict_rcpt(f->session, CTX, "<postmaster@example.com>");
+    cm_verdict_rcpt(f->session, CTX, "<b@example.com>");
+    assert_int_equal(cm_verdict_late(f->session, CTX, CM_STAGE_MESSAGE),
+                     SMFIS_CONTINUE);
+    assert_int_equal(mock_smfi.ndeleted, 2);
+}
+
+static void
+test_recipient_with_a_fate_of_its_inbox_meets_no_rule_too(void **state)
+{
+    struct fixture *f = *state;
+    mock_store_inbox("a@example.com", BLACKHOLE);
+    add_rule("{\"fault\":{\"kind\":\"blackhole\"},"
+             "\"inbox\":\"a@example.com\"}");
+    mail_from(f, "<s@example.net>");
+    cm_verdict_rcpt(f->session, CTX, "<a@example.com>");
+    cm_verdict_rcpt(f->session, CTX, "<b@example.com>");
+    /* Two fates on one recipient once looked like two recipients: all of them,
+     * and b's mail was discarded. */
+    assert_int_equal(cm_verdict_late(f->session, CTX, CM_STAGE_MESSAGE),
+                     SMFIS_CONTINUE);
+    assert_int_equal(mock_smfi.ndeleted, 1);
+    assert_string_equal(only_incident()->rule, "inbox:blackhole");
+    mock_store.nincidents = 0;
+    cm_ruleset_release(&mock_store.rules);
+    mock_store_inbox("l@example.com", LATENCY);
+    add_rule(
+        "{\"stage\":\"message\",\"fault\":{\"kind\":\"latency\",\"ms\":1}}");
+    mail_from(f, "<s@example.net>");
+    cm_verdict_rcpt(f->session, CTX, "<l@example.com>");
+    cm_verdict_late(f->session, CTX, CM_STAGE_MESSAGE);
+    assert_int_equal(only_incident()->others, 0);
+}
+
+static void
+test_reply_that_ends_the_session_spares_protected_recipients(void **state)
+{
+    struct fixture *f = *state;
+    static const int codes[] = {421, 521};
+    for (size_t i = 0; i < 2; i++) {
+        char rule[128];
+        snprintf(rule, sizeof rule,
+                 "{\"inbox\":\"a@example.com\",\"fault\":"
+                 "{\"kind\":\"error\",\"code\":%d}}",
+                 codes[i]);
+        cm_ruleset_release(&mock_store.rules);
+        add_rule(rule);
+        mock_store.nincidents = 0;
+        mail_from(f, "<s@example.net>");
+        cm_verdict_rcpt(f->session, CTX, "<b@example.com>");
+        assert_int_not_equal(
+            cm_verdict_rcpt(f->session, CTX, "<a@example.com>"),
+            SMFIS_CONTINUE);
+        assert_int_equal(only_incident()->others, 1);
+        mail_from(f, "<s@example.net>");
+        cm_verdict_rcpt(f->session, CTX, "<ops@example.com>");
+        assert_int_equal(cm_verdict_rcpt(f->session, CTX, "<a@example.com>"),
+                         SMFIS_CONTINUE);
+        assert_int_equal(mock_store.incidents[1].outcome,
+                         CM_INCIDENT_UNAVAILABLE);
+    }
+}
+
+static void
+test_rule_that_cannot_be_done_uses_up_no_hit(void **state)
+{
+    struct fixture *f = *state;
+    add_rule("{\"maxHits\":1,\"fault\":{\"kind\":\"drop\"}}");
+    mail_from(f, "<s@example.net>");
+    cm_verdict_rcpt(f->session, CTX, "<a@example.com>");
+    cm_verdict_late(f->session, CTX, CM_STAGE_MESSAGE);
+    assert_int_equal(mock_store.asked, 0);
+    assert_int_equal(only_incident()->outcome, CM_INCIDENT_UNAVAILABLE);
+}
+
+static void
 test_rule_in_shadow_is_recorded_and_does_not_hurt(void **state)
 {
     struct fixture *f = *state;
@@ -477,6 +621,12 @@ main(void)
         CASE(test_message_fault_spares_a_message_to_a_protected_recipient),
         CASE(test_reset_forgets_what_was_decided),
         CASE(test_rule_at_message_matches_once_however_many_recipients),
+        CASE(test_rule_for_the_message_takes_one_hit_and_one_shadow_record),
+        CASE(test_rules_at_message_do_not_depend_on_the_order_of_recipients),
+        CASE(test_rule_blackhole_takes_out_each_recipient_it_matches),
+        CASE(test_recipient_with_a_fate_of_its_inbox_meets_no_rule_too),
+        CASE(test_reply_that_ends_the_session_spares_protected_recipients),
+        CASE(test_rule_that_cannot_be_done_uses_up_no_hit),
         CASE(test_rule_in_shadow_is_recorded_and_does_not_hurt),
         CASE(test_rule_with_seed_and_no_redis_has_no_coin),
         CASE(test_rule_with_max_hits_used_up_lets_pass),
