@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * A list of a handful of entries, walked: an operator writes it by hand. Each
- * entry is put into canonical form by the address parser itself, with a stand-in
- * for the half that is missing, so that "Ops@" and "@Bücher.example" mean what
- * they mean everywhere else.
+ * entry is put into canonical form by the address parser itself, with a
+ * stand-in for the half that is missing, so that "Ops@" and "@Bücher.example"
+ * mean what they mean everywhere else.
  */
 #include "milter/model/protect.h"
 #include "milter/model/address.h"
