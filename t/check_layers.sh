@@ -65,7 +65,7 @@ violations=$(
     # store's .c files alone.
     wrapper='milter/store/redis\.h'
     headers=$(echo "$all" | grep '\.h$')
-    no_include 'hiredis|libconfig|microhttpd|libmilter|jansson' \
+    no_include 'hiredis|libconfig|microhttpd|libmilter|jansson|seccomp' \
         'a third-party header in a header of ours' \
         $(echo "$headers" | but "$wrapper")
     no_include "$wrapper" 'the hiredis wrapper is for .c files' $headers
@@ -79,6 +79,8 @@ violations=$(
         $(echo "$all" | but 'admin/http\.c')
     no_include 'libmilter' 'libmilter belongs in milter/filter and main.c' \
         $(echo "$all" | but 'milter/filter/.*|milter/main\.c')
+    no_include 'seccomp' 'libseccomp belongs in milter/filter/drop_seccomp.c' \
+        $(echo "$all" | but 'milter/filter/drop_seccomp\.c')
     no_include 'jansson' 'jansson belongs in the model, the store and admin' \
         $(echo "$all" | but 'milter/(model|store)/.*|admin/.*')
 

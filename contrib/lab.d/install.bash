@@ -7,8 +7,8 @@
 
 build_packages='gcc make autoconf automake pkg-config libc6-dev libmilter-dev
 libconfig-dev libhiredis-dev libmicrohttpd-dev libjansson-dev libidn2-dev
-libunistring-dev libssl-dev'
-run_packages='postfix redis-server swaks curl perl sasl2-bin libsasl2-modules
+libunistring-dev libseccomp-dev libssl-dev'
+run_packages='postfix redis-server swaks curl openssl perl sasl2-bin libsasl2-modules
 libsasl2-modules-db'
 
 missing_packages()
