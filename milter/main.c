@@ -12,11 +12,13 @@
 #include "milter/clock.h"
 #include "milter/exitcode.h"
 #include "milter/filter/callbacks.h"
+#include "milter/filter/dropper.h"
 #include "milter/filter/filter.h"
 #include "milter/filter/hold.h"
 #include "milter/filter/listener.h"
 #include "milter/log.h"
 #include "milter/model/protect.h"
+#include "milter/model/reply.h"
 #include "milter/notify.h"
 #include "milter/privs.h"
 #include "milter/settings.h"
@@ -45,8 +47,9 @@
 #define CM_MAIN_PROGRESS_MS 5000 /* a sixth of Postfix's command timeout */
 #define CM_MAIN_POOL_LINKS  8    /* stateful questions asked at once */
 #define CM_MAIN_RING        4096 /* events kept while Redis is away */
-#define CM_MAIN_SHUT_MS     10   /* for sessions accepted a moment ago */
-#define CM_MAIN_DRAIN_MS    300  /* for sessions to end by themselves */
+#define CM_MAIN_DROPS_PER_S 1000
+#define CM_MAIN_SHUT_MS     10  /* for sessions accepted a moment ago */
+#define CM_MAIN_DRAIN_MS    300 /* for sessions to end by themselves */
 
 /* LeakSanitizer's, when it is linked in: _exit() would pass it by. */
 extern void __lsan_do_leak_check(void) __attribute__((weak));
@@ -351,6 +354,7 @@ stop(struct daemon *d)
     usleep(CM_MAIN_SHUT_MS * 1000);
     cm_hold_stop();
     wait_for_sessions(&d->filter, cm_clock_mono_ms() + CM_MAIN_DRAIN_MS);
+    /* Not the dropper: a callback may be asking it. It ends with us. */
     cm_journal_stop(d->filter.journal);
     cm_sync_stop(d->filter.sync);
     cm_log_info(
@@ -372,6 +376,31 @@ fill_standard_fds(void)
     return fd >= 0 && close(fd) == 0;
 }
 
+/* The process that cuts connections, and what is answered when it cannot. */
+static enum cm_status
+start_dropper(struct daemon *d, struct cm_err *err)
+{
+    const struct cm_settings *s = d->settings;
+    static const char *const text[] = {
+        "Service not available, try again later"};
+    struct cm_dropper_opts opts = {.fin = s->drop.fin,
+                                   .user = s->milter.user,
+                                   .nports = s->armed ? s->drop.ports.n : 0,
+                                   .deadline_ms = s->drop.deadline_ms,
+                                   .per_second = CM_MAIN_DROPS_PER_S};
+    enum cm_status status = CM_OK;
+    for (size_t i = 0; i < opts.nports; i++)
+        opts.ports[i] = (uint16_t)strtol(s->drop.ports.at[i], NULL, 10);
+    if (strcmp(s->drop.on_unavailable, "skip") != 0) {
+        bool closes = strcmp(s->drop.on_unavailable, "close421") == 0;
+        status = cm_reply_new(&d->filter.drop_instead, closes ? 421 : 451,
+                              closes ? "4.3.2" : "4.3.0", text, 1, err);
+    }
+    if (status == CM_OK)
+        status = cm_dropper_start(&d->filter.dropper, &opts, err);
+    return status;
+}
+
 /* What wants the rights that we were started with. */
 static int
 open_with_rights(struct daemon *d, struct cm_err *err)
@@ -382,7 +411,7 @@ open_with_rights(struct daemon *d, struct cm_err *err)
         s->milter.user, s->milter.socket_group, err);
     if (status != CM_OK)
         return status == CM_EINVAL ? CM_EXIT_CONFIG : CM_EXIT_UNAVAILABLE;
-    if (open_snapshot_dir(d, err) != CM_OK ||
+    if (open_snapshot_dir(d, err) != CM_OK || start_dropper(d, err) != CM_OK ||
         cm_privs_drop(s->milter.user, s->milter.socket_group, err) != CM_OK) {
         cm_listener_shut(d->listener);
         return CM_EXIT_CONFIG;

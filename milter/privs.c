@@ -9,9 +9,11 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <pwd.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -71,12 +73,34 @@ seal(struct cm_err *err)
     return CM_OK;
 }
 
+/* Without root, capabilities can only have come from a service manager, for the
+ * dropper, which has its own by now. capset() is not called for nothing: a
+ * hardened unit may forbid it. */
+static enum cm_status
+drop_capabilities(struct cm_err *err)
+{
+    struct __user_cap_header_struct head = {.version =
+                                                _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct caps[_LINUX_CAPABILITY_U32S_3];
+    static const struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3];
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+    memset(caps, 0, sizeof caps);
+    if (syscall(SYS_capget, &head, caps) < 0)
+        return cm_err_set(err, CM_EIO, "capget: %s", strerror(errno));
+    if (memcmp(caps, none, sizeof caps) != 0 &&
+        syscall(SYS_capset, &head, none) < 0)
+        return cm_err_set(err, CM_EIO, "capset: %s", strerror(errno));
+    return CM_OK;
+}
+
 enum cm_status
 cm_privs_drop(const char *user, const char *extra_group, struct cm_err *err)
 {
     struct identity id;
-    if (geteuid() != 0)
-        return seal(err);
+    if (geteuid() != 0) {
+        enum cm_status status = drop_capabilities(err);
+        return status == CM_OK ? seal(err) : status;
+    }
     if (!user || !*user)
         return cm_err_set(err, CM_EINVAL,
                           "started as root: set the user to become, or "

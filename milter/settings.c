@@ -30,6 +30,8 @@ static const char *const log_levels[] = {"error", "warning", "info", "debug",
                                          NULL};
 static const char *const log_targets[] = {"stderr", "syslog", NULL};
 static const char *const cases[] = {"insensitive", "sensitive", NULL};
+static const char *const drop_fallbacks[] = {"skip", "tempfail", "close421",
+                                             NULL};
 static const char *const inbox_modes[] = {"implicit", "explicit", NULL};
 
 #define AT(member) offsetof(struct cm_settings, member)
@@ -64,6 +66,11 @@ static const struct cm_setting settings[] = {
     TEXT("milter.user", CM_SETTING_STRING, milter.user, "", account),
     INT("milter.max_held", milter.max_held, "10000", 1, 1000000),
     TEXT("milter.snapshot", CM_SETTING_STRING, milter.snapshot, "", path),
+
+    BOOL("drop.fin", drop.fin, "false"),
+    TEXT("drop.ports", CM_SETTING_LIST, drop.ports, "25,465,587", port),
+    INT("drop.deadline_ms", drop.deadline_ms, "200", 10, 10000),
+    ENUM("drop.on_unavailable", drop.on_unavailable, "skip", drop_fallbacks),
 
     ENUM("address.local_part_case", address.local_part_case, "insensitive",
          cases),

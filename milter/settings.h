@@ -37,6 +37,13 @@ struct cm_settings {
     } milter;
 
     struct {
+        bool fin;                    /* FIN too, which needs CAP_SYS_PTRACE */
+        struct cm_string_list ports; /* decimal; of the MTA, no other is cut */
+        int64_t deadline_ms;
+        char *on_unavailable; /* "skip", "tempfail", "close421" */
+    } drop;
+
+    struct {
         char *local_part_case; /* "insensitive", "sensitive" */
         char *recipient_delimiter;
         struct cm_string_list protected_; /* never hurt: "postmaster@", "a@b" */

@@ -241,6 +241,16 @@ cm_settings_check_host(const char *value)
 }
 
 const char *
+cm_settings_check_port(const char *value)
+{
+    size_t n = strlen(value);
+    return n >= 1 && n <= 5 && strspn(value, DIGIT) == n && value[0] != '0' &&
+                   strtol(value, NULL, 10) <= 65535
+               ? NULL
+               : "must be port numbers, 1 to 65535, as strings";
+}
+
+const char *
 cm_settings_check_api_key(const char *value)
 {
     static const char tag[] = "sha256:";

@@ -23,5 +23,6 @@ cm_settings_check_fn cm_settings_check_protected;
 cm_settings_check_fn cm_settings_check_domain; /* or "*" */
 cm_settings_check_fn cm_settings_check_host;
 cm_settings_check_fn cm_settings_check_api_key;
+cm_settings_check_fn cm_settings_check_port;
 
 #endif

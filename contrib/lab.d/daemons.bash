@@ -58,6 +58,10 @@ milter: {
     user = "nobody";
     snapshot = "$dir/state/rules";
 };
+drop: {
+    ports = [ "$smtp_port", "$submission_port" ];
+    fin = true;
+};
 redis: {
     address = "unix:$dir/redis/redis.sock";
 };

@@ -7,6 +7,18 @@
 
 has_ipv6_loopback() { grep -qs '^0\{31\}1 ' /proc/net/if_inet6; }
 
+# A key and a certificate that nobody trusts, for STARTTLS. New ones would make
+# Postfix start anew, so they are made once.
+make_tls_key()
+{
+    local file=$dir/postfix/etc/tls.pem
+    [[ -s $file ]] && return
+    openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj /CN=lab.example \
+        -keyout "$file.key" -out "$file.crt" >>"$dir/log/lab.log" 2>&1 &&
+        cat "$file.key" "$file.crt" | replace "$file" 0600 &&
+        rm -f "$file.key" "$file.crt"
+}
+
 # Kept as Postfix has it: timeouts, size and recipient limits. Changed, because
 # an experiment would measure them instead of the fault: the delay and the
 # disconnection after errors, DNS look-ups, rewriting of % and ! in addresses,
@@ -53,6 +65,8 @@ local_transport = lmtp:unix:$dir/lmtp/socket
 relay_transport = \$local_transport
 default_transport = \$local_transport
 lmtp_line_length_limit = 0
+smtpd_tls_security_level = may
+smtpd_tls_chain_files = $dir/postfix/etc/tls.pem
 smtpd_sasl_type = cyrus
 smtpd_sasl_path = smtpd
 cyrus_sasl_config_path = $dir/postfix/etc/sasl

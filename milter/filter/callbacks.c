@@ -42,6 +42,11 @@ static const struct {
     (CM_EVENTS_NEVER | SMFIP_NOCONNECT | SMFIP_NOHELO | SMFIP_NOMAIL |         \
      SMFIP_NORCPT)
 
+/* Replaces the list that the MTA has for CONNECT, so it repeats what we read of
+ * that; the last two are the MTA's end of the client's connection. */
+static const char connect_macros[] =
+    "j _ v {daemon_name} {daemon_addr} {daemon_port}";
+
 /* The session of this callback, ready for a new hold; NULL: continue. */
 static struct cm_session *
 enter(SMFICTX *ctx)
@@ -107,11 +112,29 @@ on_negotiate(SMFICTX *ctx, unsigned long actions, unsigned long steps,
     (void)f3;
     int fd = cm_hold_enter();
     (void)begin_session(ctx, fd);
-    *actions_r = actions & SMFIF_DELRCPT;
+    *actions_r = actions & (SMFIF_DELRCPT | SMFIF_SETSYMLIST);
+    if (actions & SMFIF_SETSYMLIST)
+        (void)smfi_setsymlist(ctx, SMFIM_CONNECT, (char *)connect_macros);
     *steps_r = steps & events_to_skip(the_filter);
     *f2_r = *f3_r = 0;
     cm_hold_watch(fd);
     return SMFIS_CONTINUE;
+}
+
+static void
+note_client(struct cm_session *session, SMFICTX *ctx, const _SOCK_ADDR *addr)
+{
+    struct cm_err err;
+    cm_client_from_sockaddr(&session->client, addr);
+    cm_client_print(&session->client, session->client_text,
+                    sizeof session->client_text);
+    session->tuple_known =
+        cm_tuple_make(&session->tuple, &session->client,
+                      smfi_getsymval(ctx, (char *)"{daemon_addr}"),
+                      smfi_getsymval(ctx, (char *)"{daemon_port}"),
+                      &err) == CM_OK;
+    if (!session->tuple_known)
+        copy(session->tuple_why, sizeof session->tuple_why, err.msg);
 }
 
 static sfsistat
@@ -127,9 +150,7 @@ on_connect(SMFICTX *ctx, char *host, _SOCK_ADDR *addr)
         return SMFIS_CONTINUE;
     const char *version = smfi_getsymval(ctx, (char *)"v");
     session->postfix = version && strncmp(version, "Postfix", 7) == 0;
-    cm_client_from_sockaddr(&session->client, addr);
-    cm_client_print(&session->client, session->client_text,
-                    sizeof session->client_text);
+    note_client(session, ctx, addr);
     /* Mail handed in by sendmail(1) comes with port 0 or without an address. A
      * refusal there is a configuration error to Postfix, and the mail is stuck.
      */
@@ -233,7 +254,7 @@ cm_callbacks_register(struct cm_filter *filter, struct cm_err *err)
     struct smfiDesc desc = {
         .xxfi_name = (char *)"chaosmilter",
         .xxfi_version = SMFI_VERSION,
-        .xxfi_flags = SMFIF_DELRCPT,
+        .xxfi_flags = SMFIF_DELRCPT | SMFIF_SETSYMLIST,
         .xxfi_connect = on_connect,
         .xxfi_helo = on_helo,
         .xxfi_envfrom = on_mail,

@@ -5,6 +5,7 @@
  */
 #include "milter/filter/filter.h"
 #include "milter/buf.h"
+#include "milter/filter/dropper.h"
 #include "milter/filter/hold.h"
 #include "milter/model/protect.h"
 #include "milter/store/journal.h"
@@ -41,17 +42,25 @@ cm_filter_protect(struct cm_filter *filter, struct cm_protect *protect)
         cm_protect_free(&old);
 }
 
-const char *
-cm_filter_unavailable(enum cm_fault_kind kind)
+static const char *
+drop_unavailable(const struct cm_filter *filter, enum cm_drop_how how)
 {
-    switch (kind) {
+    return filter->dropper ? cm_dropper_why_not(filter->dropper, how)
+                           : "this filter cannot cut connections";
+}
+
+const char *
+cm_filter_unavailable(const struct cm_filter *filter,
+                      const struct cm_fault *fault)
+{
+    switch (fault->kind) {
     case CM_FAULT_ERROR:
     case CM_FAULT_LATENCY:
     case CM_FAULT_GREYLIST:
     case CM_FAULT_BLACKHOLE:
         return NULL;
     case CM_FAULT_DROP:
-        return "this filter cannot cut the client's TCP connection";
+        return drop_unavailable(filter, fault->u.drop.how);
     case CM_FAULT_THROTTLE:
     case CM_FAULT_SEQUENCE:
     case CM_FAULT_QUARANTINE:
@@ -65,24 +74,37 @@ cm_filter_unavailable(enum cm_fault_kind kind)
     return "unknown fault";
 }
 
+static void
+report_unavailable(struct cm_buf *json, const char *name, const char *why,
+                   const char **comma)
+{
+    if (!why)
+        return;
+    /* Reasons are sentences of our own, without quotes or backslashes. */
+    cm_buf_printf(json, "%s\"%s\":\"%s\"", *comma, name, why);
+    *comma = ",";
+}
+
 void
 cm_filter_report(void *arg, struct cm_buf *json)
 {
     struct cm_filter *filter = arg;
+    const char *comma = "";
     cm_buf_printf(json,
                   ",\"armed\":%s,\"hold\":\"%s\",\"held\":%zu,"
                   "\"events_dropped\":%llu,\"unavailable\":{",
                   filter->armed ? "true" : "false",
                   cm_hold_has_slept() ? "sleeping" : "ok", cm_hold_count(),
                   (unsigned long long)cm_journal_dropped(filter->journal));
-    const char *comma = "";
+    report_unavailable(json, "drop.rst", drop_unavailable(filter, CM_DROP_RST),
+                       &comma);
+    report_unavailable(json, "drop.fin", drop_unavailable(filter, CM_DROP_FIN),
+                       &comma);
     for (int kind = 0; kind < CM_FAULT_COUNT; kind++) {
-        const char *why = cm_filter_unavailable((enum cm_fault_kind)kind);
-        if (!why)
-            continue;
-        cm_buf_printf(json, "%s\"%s\":\"%s\"", comma,
-                      cm_fault_name((enum cm_fault_kind)kind), why);
-        comma = ",";
+        struct cm_fault fault = {.kind = (enum cm_fault_kind)kind};
+        if (fault.kind != CM_FAULT_DROP)
+            report_unavailable(json, cm_fault_name(fault.kind),
+                               cm_filter_unavailable(filter, &fault), &comma);
     }
     cm_buf_puts(json, "},\"counters\":{");
     for (int i = 0; i < CM_FILTER_COUNT_MAX; i++)

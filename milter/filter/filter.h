@@ -10,6 +10,8 @@
 #include <stdint.h>
 
 struct cm_buf;
+struct cm_dropper;
+struct cm_reply;
 struct cm_journal;
 struct cm_protect;
 struct cm_replica;
@@ -48,7 +50,11 @@ struct cm_filter {
     struct cm_sync *sync;
     struct cm_stateful *stateful;
     struct cm_journal *journal;
-    uint64_t seed; /* of all unseeded coins; logged at start */
+    struct cm_dropper *dropper; /* NULL: nothing can be cut */
+    struct cm_reply
+        *drop_instead; /* owned by main: answered when a drop is due
+                          and cannot be done; NULL: the mail passes */
+    uint64_t seed;     /* of all unseeded coins; logged at start */
 
     pthread_rwlock_t protect_lock;
     struct cm_protect *protect; /* owned; replaced on reload */
@@ -62,9 +68,11 @@ void cm_filter_count(struct cm_filter *filter, enum cm_filter_count what);
  * ownership. Thread-safe. */
 void cm_filter_protect(struct cm_filter *filter, struct cm_protect *protect);
 
-/* cm_filter_unavailable - why this kind of fault cannot be done by this
- * process, NULL when it can. Static string. */
-const char *cm_filter_unavailable(enum cm_fault_kind kind);
+/* cm_filter_unavailable - why this fault cannot be done by this process, NULL
+ * when it can, or when only a try will tell. The text lives as long as the
+ * filter. */
+const char *cm_filter_unavailable(const struct cm_filter *filter,
+                                  const struct cm_fault *fault);
 
 /* cm_filter_report - the filter's members of the heartbeat (see store/sync.h);
  * arg is the struct cm_filter. */

@@ -3,6 +3,7 @@
 #define CM_SESSION_H
 
 #include "milter/filter/filter.h"
+#include "milter/filter/tuple.h"
 #include "milter/model/address.h"
 #include "milter/model/coin.h"
 #include "milter/model/event.h"
@@ -53,6 +54,7 @@ struct cm_message {
     struct cm_ruleset *rules; /* reference, or NULL */
     bool sender_known;        /* sender is a valid address */
     struct cm_address sender;
+    bool cut;              /* the client's connection is gone, by our hand */
     bool guarded;          /* a protected recipient is among the accepted */
     size_t accepted;       /* recipients answered with "continue" */
     struct cm_fate *fates; /* deferred; at most one for each recipient */
@@ -69,6 +71,9 @@ struct cm_session {
     uint64_t number;
     bool postfix; /* takes progress packets at every stage */
     bool local;   /* not SMTP: sendmail(1) and the like */
+    bool tuple_known;
+    struct cm_tuple tuple; /* the client's TCP connection to the MTA */
+    char tuple_why[256];   /* why it is not known */
     struct cm_client client;
     char client_text[46];
     char helo[256]; /* "" when not known */

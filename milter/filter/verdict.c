@@ -7,10 +7,16 @@
  * comes first (the message is not accepted, so nothing else of it can be done),
  * then recipients are taken out, and the longest delay holds the reply.
  *
+ * A drop comes before all of that: the connection is cut first and the verdict
+ * given after it, so the MTA's reply finds nobody. With a temporary failure the
+ * MTA keeps nothing (lost); with "continue" it delivers what the client will
+ * send again (ack lost, RFC 1047).
+ *
  * A protected recipient protects its whole message from what would touch it
  * too: such a fault is recorded as unavailable.
  */
 #include "milter/filter/verdict.h"
+#include "milter/filter/cut.h"
 #include "milter/filter/deliberate.h"
 #include "milter/filter/delay.h"
 #include "milter/filter/incident.h"
@@ -45,11 +51,19 @@ close_fate(struct cm_session *session, milter ctx, const struct cm_fate *fate,
     cm_incident_close(session->filter, &incident, outcome, detail);
 }
 
+static bool
+is_drop(const struct cm_fate *fate)
+{
+    return fate->rule->fault.kind == CM_FAULT_DROP;
+}
+
 /* Does the fate, at its own stage, touch other recipients of the message too?
  * At RCPT only by ending the session; later by nature, save for a blackhole. */
 static bool
 touches_others(const struct cm_fate *fate)
 {
+    if (is_drop(fate))
+        return true;
     if (fate->stage == CM_STAGE_DATA || fate->stage == CM_STAGE_MESSAGE)
         return fate->rule->fault.kind != CM_FAULT_BLACKHOLE;
     return fate->reply && cm_reply_ends_session(fate->reply);
@@ -59,7 +73,8 @@ touches_others(const struct cm_fate *fate)
 static const char *
 hindrance(const struct cm_session *session, const struct cm_fate *fate)
 {
-    const char *why = cm_filter_unavailable(fate->rule->fault.kind);
+    const char *why =
+        cm_filter_unavailable(session->filter, &fate->rule->fault);
     if (!why && session->msg.guarded && touches_others(fate))
         why = "a protected recipient shares the message";
     return why;
@@ -103,6 +118,45 @@ refuse(struct cm_session *session, milter ctx, const struct cm_fate *fate,
     return verdict;
 }
 
+/* A drop that was due and not done: recorded as that, whatever the settings
+ * want the client to be told instead. */
+static int
+miss_drop(struct cm_session *session, milter ctx, const struct cm_fate *fate,
+          unsigned others, const char *why)
+{
+    const struct cm_reply *instead =
+        session->msg.guarded ? NULL : session->filter->drop_instead;
+    char detail[CM_INCIDENT_TEXT];
+    int verdict = instead ? set_reply(ctx, instead) : SMFIS_CONTINUE;
+    if (verdict == SMFIS_CONTINUE)
+        snprintf(detail, sizeof detail, "%s", why);
+    else
+        snprintf(detail, sizeof detail, "%d instead: %.100s", instead->code,
+                 why);
+    close_fate(session, ctx, fate, CM_INCIDENT_UNAVAILABLE, others, detail);
+    return verdict;
+}
+
+static int
+drop(struct cm_session *session, milter ctx, const struct cm_fate *fate,
+     unsigned others)
+{
+    const struct cm_fault_drop *d = &fate->rule->fault.u.drop;
+    bool lost = d->outcome == CM_DROP_LOST;
+    char detail[CM_INCIDENT_TEXT];
+    const char *why = hindrance(session, fate);
+    if (why)
+        return miss_drop(session, ctx, fate, 0, why);
+    if (!cm_cut(session, d->how, detail, sizeof detail))
+        return miss_drop(session, ctx, fate, others, detail);
+    session->msg.cut = true;
+    snprintf(detail, sizeof detail, "%s, %s",
+             d->how == CM_DROP_RST ? "RST" : "FIN",
+             lost ? "message lost" : "acknowledgement lost");
+    close_fate(session, ctx, fate, CM_INCIDENT_APPLIED, others, detail);
+    return lost ? SMFIS_TEMPFAIL : SMFIS_CONTINUE;
+}
+
 /* A fate whose stage is now and which concerns this one reply alone. */
 static int
 act_now(struct cm_session *session, milter ctx, const struct cm_fate *fate)
@@ -111,6 +165,8 @@ act_now(struct cm_session *session, milter ctx, const struct cm_fate *fate)
     /* What ends the session takes the recipients before with it. */
     unsigned others =
         touches_others(fate) ? (unsigned)session->msg.accepted : 0;
+    if (is_drop(fate))
+        return drop(session, ctx, fate, others);
     const char *why = hindrance(session, fate);
     if (why) {
         close_fate(session, ctx, fate, CM_INCIDENT_UNAVAILABLE, 0, why);
@@ -304,12 +360,31 @@ is_due(const struct cm_session *session, const struct cm_fate *fate,
     return fate->stage == stage && !hindrance(session, fate);
 }
 
+static unsigned
+others_of(const struct cm_message *msg)
+{
+    return msg->accepted > 0 ? (unsigned)msg->accepted - 1 : 0;
+}
+
+/* The first drop that is done ends the session. */
+static int
+drop_message(struct cm_session *session, milter ctx, enum cm_stage stage)
+{
+    struct cm_message *msg = &session->msg;
+    int verdict = SMFIS_CONTINUE;
+    for (size_t i = 0;
+         i < msg->nfates && verdict == SMFIS_CONTINUE && !msg->cut; i++)
+        if (msg->fates[i].stage == stage && is_drop(&msg->fates[i]))
+            verdict = drop(session, ctx, &msg->fates[i], others_of(msg));
+    return verdict;
+}
+
 /* The first refusal that libmilter takes ends the message. */
 static int
 refuse_message(struct cm_session *session, milter ctx, enum cm_stage stage)
 {
     struct cm_message *msg = &session->msg;
-    unsigned others = msg->accepted > 0 ? (unsigned)msg->accepted - 1 : 0;
+    unsigned others = others_of(msg);
     for (size_t i = 0; i < msg->nfates; i++) {
         const struct cm_fate *fate = &msg->fates[i];
         if (!fate->reply || !is_due(session, fate, stage))
@@ -327,7 +402,7 @@ record_unavailable(struct cm_session *session, milter ctx, enum cm_stage stage)
     for (size_t i = 0; i < session->msg.nfates; i++) {
         const struct cm_fate *fate = &session->msg.fates[i];
         const char *why = hindrance(session, fate);
-        if (fate->stage == stage && why)
+        if (fate->stage == stage && why && !is_drop(fate))
             close_fate(session, ctx, fate, CM_INCIDENT_UNAVAILABLE, 0, why);
     }
 }
@@ -400,11 +475,15 @@ cm_verdict_late(struct cm_session *session, milter ctx, enum cm_stage stage)
     gather(session, stage);
     if (msg->nfates == 0)
         return SMFIS_CONTINUE;
-    record_unavailable(session, ctx, stage);
-    int verdict = refuse_message(session, ctx, stage);
+    int verdict = drop_message(session, ctx, stage);
+    if (verdict == SMFIS_CONTINUE && !msg->cut) {
+        record_unavailable(session, ctx, stage);
+        verdict = refuse_message(session, ctx, stage);
+    }
     if (verdict != SMFIS_CONTINUE)
         return verdict;
     verdict = blackhole(session, ctx, stage);
-    delay(session, ctx, stage);
+    if (!msg->cut)
+        delay(session, ctx, stage);
     return verdict;
 }

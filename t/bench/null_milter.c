@@ -39,7 +39,11 @@ on_negotiate(SMFICTX *ctx, unsigned long actions, unsigned long steps,
     (void)ctx;
     (void)f2;
     (void)f3;
-    *actions_r = actions & SMFIF_DELRCPT;
+    *actions_r = actions & (SMFIF_DELRCPT | SMFIF_SETSYMLIST);
+    if (actions & SMFIF_SETSYMLIST)
+        (void)smfi_setsymlist(ctx, SMFIM_CONNECT,
+                              (char *)"j _ v {daemon_name} {daemon_addr} "
+                                      "{daemon_port}");
     *steps_r = steps & steps_to_skip;
     *f2_r = *f3_r = 0;
     return SMFIS_CONTINUE;
@@ -106,7 +110,7 @@ on_plain(SMFICTX *ctx)
 static struct smfiDesc milter = {
     .xxfi_name = (char *)"null",
     .xxfi_version = SMFI_VERSION,
-    .xxfi_flags = SMFIF_DELRCPT,
+    .xxfi_flags = SMFIF_DELRCPT | SMFIF_SETSYMLIST,
     .xxfi_connect = on_connect,
     .xxfi_helo = on_text,
     .xxfi_envfrom = on_address,

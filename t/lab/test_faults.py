@@ -196,27 +196,6 @@ class Neighbours(LabTestCase):
                 self.assertLess(sent.end.seconds * 1000, LATENCY_MS)
 
 
-class Drop(LabTestCase):
-    """A connection drop cannot be done yet: accepted, not faked, told."""
-
-    def test_drop_passes_the_mail_and_is_recorded_as_unavailable(self):
-        inbox = self.inbox("drop")
-        answer = self.lab.set_chaos(inbox, **DROP)
-        self.assertEqual(answer["connectionDrop"],
-                         {"enabled": True, "probability": 1, "graceful": True})
-        self.lab.settle()
-        self.assert_passes(inbox)
-        event = self.lab.wait_incident(inbox, "drop")
-        self.assertEqual(event["outcome"], "unavailable")
-        self.assertEqual(event.get("reply", ""), "")
-
-    def test_drop_is_named_unavailable_in_status(self):
-        unavailable = self.lab.status()["hosts"][0]["unavailable"]
-        self.assertIn("drop", unavailable)
-        for kind in ("error", "latency", "greylist", "blackhole"):
-            self.assertNotIn(kind, unavailable)
-
-
 class Priority(LabTestCase):
     """Drop, greylist, random error, blackhole, latency: the first that acts."""
 

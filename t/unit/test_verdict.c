@@ -7,7 +7,9 @@
  */
 #include "milter/filter/verdict.h"
 #include "milter/model/protect.h"
+#include "milter/model/reply.h"
 #include "milter/model/rule_json.h"
+#include "t/unit/mock_dropper.h"
 #include "t/unit/mock_smfi.h"
 #include "t/unit/mock_store.h"
 
@@ -47,6 +49,7 @@ set_up(void **state)
     char *extra[] = {(char *)"ops@example.com"};
     memset(&f, 0, sizeof f);
     memset(&mock_smfi, 0, sizeof mock_smfi);
+    memset(&mock_dropper, 0, sizeof mock_dropper);
     mock_store_reset();
     if (cm_protect_new(&protect, extra, 1, 0, NULL) != CM_OK)
         return -1;
@@ -325,6 +328,125 @@ test_message_drop_is_recorded_as_unavailable_not_faked(void **state)
     assert_int_equal(mock_smfi.nlines, 0);
     assert_int_equal(only_incident()->kind, CM_FAULT_DROP);
     assert_int_equal(only_incident()->outcome, CM_INCIDENT_UNAVAILABLE);
+}
+
+/* A filter that can cut, and a session whose client it knows. */
+static void
+give_dropper(struct fixture *f)
+{
+    f->filter.dropper = (struct cm_dropper *)&mock_dropper;
+    f->session->tuple_known = true;
+}
+
+static void
+test_message_drop_lost_cuts_first_and_keeps_nothing(void **state)
+{
+    struct fixture *f = *state;
+    give_dropper(f);
+    mock_store_inbox("a@example.com", DROP);
+    mock_store_inbox("b@example.com", BLACKHOLE);
+    mail_from(f, "<s@example.net>");
+    cm_verdict_rcpt(f->session, CTX, "<b@example.com>");
+    cm_verdict_rcpt(f->session, CTX, "<a@example.com>");
+    assert_int_equal(mock_dropper.drops, 0);
+    assert_int_equal(cm_verdict_late(f->session, CTX, CM_STAGE_MESSAGE),
+                     SMFIS_TEMPFAIL);
+    assert_int_equal(mock_dropper.drops, 1);
+    assert_int_equal(mock_dropper.how, CM_DROP_FIN);
+    assert_int_equal(mock_smfi.nlines, 0);
+    assert_int_equal(mock_smfi.ndeleted, 0);
+    assert_int_equal(only_incident()->outcome, CM_INCIDENT_APPLIED);
+    assert_int_equal(only_incident()->others, 1);
+    assert_string_equal(only_incident()->detail, "FIN, message lost");
+}
+
+static void
+test_message_drop_ack_lost_delivers_and_still_blackholes(void **state)
+{
+    struct fixture *f = *state;
+    give_dropper(f);
+    mock_store_inbox("b@example.com", BLACKHOLE);
+    mock_store_inbox("l@example.com", LATENCY);
+    add_rule("{\"stage\":\"message\",\"inbox\":\"a@example.com\",\"fault\":"
+             "{\"kind\":\"drop\",\"outcome\":\"ackLost\"}}");
+    mail_from(f, "<s@example.net>");
+    cm_verdict_rcpt(f->session, CTX, "<b@example.com>");
+    cm_verdict_rcpt(f->session, CTX, "<l@example.com>");
+    cm_verdict_rcpt(f->session, CTX, "<a@example.com>");
+    assert_int_equal(cm_verdict_late(f->session, CTX, CM_STAGE_MESSAGE),
+                     SMFIS_CONTINUE);
+    assert_int_equal(mock_dropper.how, CM_DROP_RST);
+    assert_int_equal(mock_smfi.ndeleted, 1);
+    /* Nobody is left to wait for a late reply: none is claimed. */
+    assert_int_equal(mock_store.nincidents, 2);
+    assert_int_equal(mock_store.incidents[0].kind, CM_FAULT_DROP);
+    assert_int_equal(mock_store.incidents[1].kind, CM_FAULT_BLACKHOLE);
+}
+
+static void
+test_drop_that_fails_is_unavailable_and_the_settings_say_what_then(void **state)
+{
+    static const struct {
+        const char *name;
+        int instead; /* 0: the mail passes */
+        int verdict;
+    } cases[] = {{"skip", 0, SMFIS_CONTINUE},
+                 {"tempfail", 451, SMFIS_TEMPFAIL},
+                 {"close421", 421, SMFIS_TEMPFAIL}};
+    struct fixture *f = *state;
+    static const char *const text[] = {"no"};
+    give_dropper(f);
+    mock_dropper.drop_status = CM_NOTFOUND;
+    mock_store_inbox("a@example.com", DROP);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        if (cases[i].instead)
+            assert_int_equal(cm_reply_new(&f->filter.drop_instead,
+                                          cases[i].instead, NULL, text, 1,
+                                          NULL),
+                             CM_OK);
+        mock_store.nincidents = 0;
+        mail_from(f, "<s@example.net>");
+        cm_verdict_rcpt(f->session, CTX, "<a@example.com>");
+        if (cm_verdict_late(f->session, CTX, CM_STAGE_MESSAGE) !=
+            cases[i].verdict)
+            fail_msg("%s", cases[i].name);
+        assert_int_equal(only_incident()->outcome, CM_INCIDENT_UNAVAILABLE);
+        assert_int_equal(only_incident()->kind, CM_FAULT_DROP);
+        assert_non_null(
+            strstr(only_incident()->detail, "there is no such connection"));
+        cm_reply_free(&f->filter.drop_instead);
+    }
+}
+
+static void
+test_drop_without_the_tuple_or_the_right_is_never_tried(void **state)
+{
+    struct fixture *f = *state;
+    give_dropper(f);
+    f->session->tuple_known = false;
+    snprintf(f->session->tuple_why, sizeof f->session->tuple_why, "no TCP");
+    mock_store_inbox("a@example.com", DROP);
+    mail_from(f, "<s@example.net>");
+    cm_verdict_rcpt(f->session, CTX, "<a@example.com>");
+    assert_int_equal(cm_verdict_late(f->session, CTX, CM_STAGE_MESSAGE),
+                     SMFIS_CONTINUE);
+    f->session->tuple_known = true;
+    mock_dropper.why_not[CM_DROP_FIN] = "FIN is switched off in the settings";
+    mail_from(f, "<s@example.net>");
+    cm_verdict_rcpt(f->session, CTX, "<a@example.com>");
+    assert_int_equal(cm_verdict_late(f->session, CTX, CM_STAGE_MESSAGE),
+                     SMFIS_CONTINUE);
+    mock_dropper.why_not[CM_DROP_FIN] = NULL;
+    mail_from(f, "<s@example.net>");
+    cm_verdict_rcpt(f->session, CTX, "<a@example.com>");
+    cm_verdict_rcpt(f->session, CTX, "<postmaster>");
+    assert_int_equal(cm_verdict_late(f->session, CTX, CM_STAGE_MESSAGE),
+                     SMFIS_CONTINUE);
+    assert_int_equal(mock_dropper.drops, 0);
+    assert_int_equal(mock_store.nincidents, 3);
+    assert_string_equal(mock_store.incidents[0].detail, "no TCP");
+    assert_string_equal(mock_store.incidents[1].detail,
+                        "FIN is switched off in the settings");
 }
 
 static void
@@ -617,6 +739,11 @@ main(void)
         CASE(test_message_blackhole_that_cannot_delete_delivers_and_says_so),
         CASE(test_message_error_names_how_many_others_it_touched),
         CASE(test_message_drop_is_recorded_as_unavailable_not_faked),
+        CASE(test_message_drop_lost_cuts_first_and_keeps_nothing),
+        CASE(test_message_drop_ack_lost_delivers_and_still_blackholes),
+        CASE(
+            test_drop_that_fails_is_unavailable_and_the_settings_say_what_then),
+        CASE(test_drop_without_the_tuple_or_the_right_is_never_tried),
         CASE(test_message_latency_is_recorded_as_measured),
         CASE(test_message_fault_spares_a_message_to_a_protected_recipient),
         CASE(test_reset_forgets_what_was_decided),
