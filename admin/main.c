@@ -79,7 +79,7 @@ new_key(void)
     struct cm_err err;
     if (cm_auth_new_key(key, line, &err) != CM_OK)
         return fail(CM_EXIT_OSERR, &err);
-    printf("key:      %s\nsettings: %s\n", key, line);
+    printf("key:      %s\nsettings: api_keys = [ \"%s\" ];\n", key, line);
     return EXIT_SUCCESS;
 }
 

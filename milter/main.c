@@ -31,6 +31,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <getopt.h>
 #include <libmilter/mfapi.h>
 #include <poll.h>
 #include <pthread.h>
@@ -478,7 +479,10 @@ main(int argc, char **argv)
     int option;
     if (!fill_standard_fds())
         return CM_EXIT_OSERR;
-    while ((option = getopt(argc, argv, "c:nVh")) != -1) {
+    static const struct option longs[] = {{"version", no_argument, NULL, 'V'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {NULL, 0, NULL, 0}};
+    while ((option = getopt_long(argc, argv, "c:nVh", longs, NULL)) != -1) {
         switch (option) {
         case 'c':
             d.settings_path = optarg;

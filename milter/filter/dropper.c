@@ -72,8 +72,8 @@ note_ready(struct cm_dropper *d, const struct cm_drop_report *r)
     for (int how = 0; how < CM_DROP_WIRE_HOWS; how++) {
         bool able = !r->text[how][0];
         atomic_store(&d->able[how], able);
-        cm_log_info("dropper: worker=%u %s=%s why=\"%s\"", r->worker,
-                    how_names[how], able ? "yes" : "no", r->text[how]);
+        cm_log_info("dropper: worker=%u %s=%s%s", r->worker, how_names[how],
+                    able ? "yes" : "no: ", r->text[how]);
     }
     atomic_store(&d->phase, PHASE_UP);
 }

@@ -100,12 +100,6 @@ cm_filter_report(void *arg, struct cm_buf *json)
                        &comma);
     report_unavailable(json, "drop.fin", drop_unavailable(filter, CM_DROP_FIN),
                        &comma);
-    for (int kind = 0; kind < CM_FAULT_COUNT; kind++) {
-        struct cm_fault fault = {.kind = (enum cm_fault_kind)kind};
-        if (fault.kind != CM_FAULT_DROP)
-            report_unavailable(json, cm_fault_name(fault.kind),
-                               cm_filter_unavailable(filter, &fault), &comma);
-    }
     cm_buf_puts(json, "},\"counters\":{");
     for (int i = 0; i < CM_FILTER_COUNT_MAX; i++)
         cm_buf_printf(json, "%s\"%s\":%lld", i ? "," : "", count_names[i],

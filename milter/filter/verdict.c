@@ -214,6 +214,18 @@ struct target {
     const char *inbox_name; /* the address it was found under */
 };
 
+static void
+note_invalid(struct cm_filter *filter, const char *typed)
+{
+    static struct cm_log_gate gate;
+    unsigned long held_back;
+    char quoted[512];
+    cm_filter_count(filter, CM_FILTER_INVALID_ADDRESS);
+    if (cm_log_gate_open(&gate, &held_back))
+        cm_log_info("no valid address, so no chaos: rcpt=\"%s\" held_back=%lu",
+                    cm_log_quote(quoted, sizeof quoted, typed), held_back);
+}
+
 /* Fills the target; false: no valid address, or a protected one. */
 static bool
 find_target(struct cm_session *session, const char *typed, struct target *t)
@@ -222,7 +234,7 @@ find_target(struct cm_session *session, const char *typed, struct target *t)
     if (cm_address_parse(&t->full, typed, strlen(typed), filter->address_flags,
                          NULL) != CM_OK ||
         t->full.len == 0) {
-        cm_filter_count(filter, CM_FILTER_INVALID_ADDRESS);
+        note_invalid(filter, typed);
         return false;
     }
     t->has_base =
@@ -269,6 +281,7 @@ judge_rcpt(struct cm_session *session, milter ctx, struct target *t,
     struct cm_fate fate;
     cm_session_event(session, CM_STAGE_RCPT, &event);
     event.recipient = &t->full;
+    event.others = session->msg.accepted > 0;
     event.recipient_base = t->has_base ? &t->base : NULL;
     cm_decide_start(&walk, t->inbox, session->msg.rules, &event,
                     &session->coin);

@@ -127,7 +127,13 @@ choose_reply(const struct chance *chance, const struct cm_reply **reply_r)
     }
     if (!draw(chance, CM_COIN_REPLY, &n))
         return false;
-    *reply_r = cm_reply_draw(error->types, n);
+    /* A reply that ends the session would take the others along, whose inboxes
+     * nobody wanted to hurt: where chance decides, it decides among the rest.
+     */
+    *reply_r = cm_reply_draw(
+        error->types |
+            (chance->walk->event->others ? CM_REPLY_KEEPS_SESSION : 0),
+        n);
     return true;
 }
 

@@ -49,7 +49,8 @@ struct cm_event {
     size_t nheaders;
     bool headers_known;
     int64_t size_bytes; /* -1: not known */
-    int64_t attempt;    /* 1 is the first; 0: not known */
+    bool others;     /* other recipients of this message were accepted before */
+    int64_t attempt; /* 1 is the first; 0: not known */
 };
 
 #endif

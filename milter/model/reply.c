@@ -249,8 +249,11 @@ static const struct cm_reply greylist =
 const struct cm_reply *
 cm_reply_draw(unsigned types, unsigned long long draw)
 {
-    size_t first = types == CM_REPLY_PERMANENT ? NTEMPORARY : 0;
-    size_t end = types & CM_REPLY_PERMANENT ? NSTOCK : NTEMPORARY;
+    unsigned lists = types & (CM_REPLY_TEMPORARY | CM_REPLY_PERMANENT);
+    size_t first = lists == CM_REPLY_PERMANENT ? NTEMPORARY : 0;
+    size_t end = lists & CM_REPLY_PERMANENT ? NSTOCK : NTEMPORARY;
+    if (types & CM_REPLY_KEEPS_SESSION && cm_reply_ends_session(&stock[first]))
+        first++; /* 421 is the first of them all, and the only one */
     return &stock[cm_coin_between(draw, (int64_t)first, (int64_t)end - 1)];
 }
 

@@ -73,7 +73,8 @@ void cm_reply_print(const struct cm_reply *reply, char *out, size_t cap);
  */
 enum cm_reply_types {
     CM_REPLY_TEMPORARY = 1 << 0,
-    CM_REPLY_PERMANENT = 1 << 1
+    CM_REPLY_PERMANENT = 1 << 1,
+    CM_REPLY_KEEPS_SESSION = 1 << 2 /* none that ends it: no 421 */
 };
 
 /* cm_reply_draw - one of the lists named by types, each with the same chance;

@@ -35,7 +35,8 @@
 #define CM_TICK_MS         1000
 #define CM_POLICY_TICKS    60 /* maxmemory-policy is looked at that often */
 #define CM_HEARTBEAT_BYTES ((size_t)256 * 1024)
-#define CM_BROKEN_SHOWN    20
+#define CM_BROKEN_SHOWN    20 /* in the heartbeat */
+#define CM_BROKEN_LOGGED   3
 
 struct cm_sync {
     struct cm_sync_opts opts; /* texts owned */
@@ -60,6 +61,7 @@ struct cm_sync {
     bool need_resync;
     int64_t tick_at_ms;
     unsigned ticks;
+    size_t broken_told; /* broken documents when they were last logged */
 };
 
 static struct cm_log_gate down_gate, up_gate, empty_gate;
@@ -389,12 +391,30 @@ beat(struct cm_sync *sync, struct cm_err *err)
     return st;
 }
 
+/* A document that is broken is logged when it comes, not at every beat. */
+static void
+tell_broken(struct cm_sync *sync)
+{
+    struct cm_replica_state state;
+    struct cm_buf names;
+    cm_replica_state(sync->replica, &state);
+    if (state.broken > sync->broken_told) {
+        cm_buf_init(&names, CM_HEARTBEAT_BYTES);
+        cm_replica_broken_json(sync->replica, &names, CM_BROKEN_LOGGED);
+        cm_log_warn("broken documents, which cause no chaos: n=%zu first=%s",
+                    state.broken, names.data ? names.data : "");
+        cm_buf_fini(&names);
+    }
+    sync->broken_told = state.broken;
+}
+
 static enum cm_status
 tick(struct cm_sync *sync, struct cm_err *err)
 {
     sync->tick_at_ms = cm_clock_mono_ms() + CM_TICK_MS;
     cm_replica_tidy(sync->replica);
     enum cm_status st = compare(sync, err);
+    tell_broken(sync);
     if (st == CM_OK && ++sync->ticks % CM_POLICY_TICKS == 0)
         st = check_policy(sync, err);
     if (st == CM_OK && !sync->need_resync)

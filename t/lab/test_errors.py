@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Random errors: which replies, how often, and what a 421 does."""
+import json
 import unittest
 
-from labkit import Gone, LabTestCase
+from labkit import Gone, LabTestCase, make_message
 
 TEMPORARY = {"421 4.7.0 Service temporarily unavailable",
              "450 4.2.1 Mailbox busy, try again later",
@@ -73,14 +74,13 @@ class RandomError(LabTestCase):
         hurt = sum(text in PERMANENT for text in self.draw(inbox, 400))
         self.assertTrue(130 <= hurt <= 270, f"{hurt} of 400")   # 7 sigma
 
-    def test_421_at_rcpt_closes_this_session_only(self):
+    def test_drawn_421_at_rcpt_closes_this_session_only(self):
         inbox = self.configure(errorRate=1, errorTypes=["temporary"])
         bystander = self.smtp()
         bystander.mail()
         for _ in range(200):
             client = self.smtp()
             client.mail()
-            self.assertEqual(client.rcpt(self.inbox("earlier")).code, 250)
             if client.rcpt(inbox).code == 421:
                 break
             client.close()
@@ -88,10 +88,34 @@ class RandomError(LabTestCase):
             self.fail("no 421 in 200 draws")
         with self.assertRaises(Gone):
             client.read_line()
-        event = self.lab.wait_incident(
-            inbox, "error", lambda e: e["reply"].startswith("421"))
-        self.assertEqual(event["others"], "1")
         self.assertEqual(bystander.rcpt(self.inbox("other")).code, 250)
+
+    def test_no_421_is_drawn_once_another_recipient_was_accepted(self):
+        inbox, earlier = self.configure(errorRate=1), self.inbox("earlier")
+        for _ in range(10):
+            client = self.smtp()
+            client.mail()
+            self.assertEqual(client.rcpt(earlier).code, 250)
+            for _ in range(10):
+                self.assertIn(client.rcpt(inbox).code, (450, 451, 452))
+            message = make_message()
+            self.assertEqual(client.data(message).code, 250)
+        self.assertEqual(len(self.lab.wait_mail(earlier, 10)), 10)
+
+    def test_421_that_a_rule_names_says_whom_it_takes_along(self):
+        inbox = self.inbox("err")
+        self.lab.redis_cli("FCALL", "cm_set", "0", "rule", "r421", json.dumps(
+            {"inbox": inbox, "fault": {"kind": "error", "code": 421}}))
+        self.addCleanup(self.lab.redis_cli, "FCALL", "cm_del", "0", "rule",
+                        "r421")
+        self.lab.settle()
+        client = self.smtp()
+        client.mail()
+        self.assertEqual(client.rcpt(self.inbox("earlier")).code, 250)
+        self.assertEqual(client.rcpt(inbox).code, 421)
+        with self.assertRaises(Gone):
+            client.read_line()
+        self.assertEqual(self.lab.wait_incident(inbox, "error")["others"], "1")
 
     def test_event_holds_the_reply_that_the_client_saw(self):
         inbox = self.configure(errorRate=1, errorTypes=["permanent"])

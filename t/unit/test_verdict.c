@@ -147,6 +147,26 @@ test_rcpt_error_touches_only_that_inbox(void **state)
 }
 
 static void
+test_rcpt_drawn_error_ends_no_session_that_others_share(void **state)
+{
+    struct fixture *f = *state;
+    bool alone_421 = false;
+    mock_store_inbox("a@example.com", ALWAYS_ERROR);
+    for (int i = 0; i < 200; i++) {
+        mail_from(f, "<s@example.net>");
+        cm_verdict_rcpt(f->session, CTX, "<a@example.com>");
+        alone_421 |= strcmp(mock_smfi.code, "421") == 0;
+        mock_store.nincidents = 0;
+        cm_verdict_rcpt(f->session, CTX, "<b@example.com>");
+        cm_verdict_rcpt(f->session, CTX, "<a@example.com>");
+        assert_string_not_equal(mock_smfi.code, "421");
+        assert_int_equal(only_incident()->others, 0);
+        mock_store.nincidents = 0;
+    }
+    assert_true(alone_421);
+}
+
+static void
 test_rcpt_sub_address_meets_the_inbox_of_its_base(void **state)
 {
     struct fixture *f = *state;
@@ -728,6 +748,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         CASE(test_rcpt_error_touches_only_that_inbox),
+        CASE(test_rcpt_drawn_error_ends_no_session_that_others_share),
         CASE(test_rcpt_sub_address_meets_the_inbox_of_its_base),
         CASE(test_rcpt_protected_or_invalid_recipient_meets_nothing),
         CASE(test_rcpt_refused_reply_lets_the_mail_through_and_says_so),
