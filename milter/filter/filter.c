@@ -9,6 +9,9 @@
 #include "milter/filter/hold.h"
 #include "milter/model/protect.h"
 #include "milter/store/journal.h"
+#include "milter/store/quote.h"
+
+#include <string.h>
 
 static const char *const count_names[CM_FILTER_COUNT_MAX] = {
     [CM_FILTER_SESSIONS] = "sessions",
@@ -80,8 +83,8 @@ report_unavailable(struct cm_buf *json, const char *name, const char *why,
 {
     if (!why)
         return;
-    /* Reasons are sentences of our own, without quotes or backslashes. */
-    cm_buf_printf(json, "%s\"%s\":\"%s\"", *comma, name, why);
+    cm_buf_printf(json, "%s\"%s\":", *comma, name);
+    cm_quote_json(json, why, strlen(why));
     *comma = ",";
 }
 

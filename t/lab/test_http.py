@@ -1208,9 +1208,9 @@ class TestRedisTrouble(Case):
             self.assertEqual(self.admin.get(path).status, 200)
         self.redis.start()
         self.recovers()
-        wait_until("the library", lambda: self.library_loaded(), 8)
+        wait_until("the library", lambda: self.has_lua_functions(), 8)
 
-    def library_loaded(self):
+    def has_lua_functions(self):
         try:
             return self.redis.ask("FCALL", "cm_get", 0, "inbox", "trouble@example.com")
         except AssertionError:
