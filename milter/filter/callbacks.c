@@ -148,8 +148,7 @@ on_connect(SMFICTX *ctx, char *host, _SOCK_ADDR *addr)
         session = begin_session(ctx, cm_hold_enter());
     if (!session)
         return SMFIS_CONTINUE;
-    const char *version = smfi_getsymval(ctx, (char *)"v");
-    session->postfix = version && strncmp(version, "Postfix", 7) == 0;
+    session->mta = cm_mta_of(smfi_getsymval(ctx, (char *)"v"));
     note_client(session, ctx, addr);
     /* Mail handed in by sendmail(1) comes with port 0 or without an address. A
      * refusal there is a configuration error to Postfix, and the mail is stuck.

@@ -86,7 +86,8 @@ cm_delay_reply(struct cm_session *session, const struct cm_fate *const *fates,
     }
     /* Sendmail takes progress packets at the end of the message only; anywhere
      * else they put it into its error state. */
-    bool progress = session->postfix || fates[0]->stage == CM_STAGE_MESSAGE;
+    bool progress =
+        session->mta == CM_MTA_POSTFIX || fates[0]->stage == CM_STAGE_MESSAGE;
     switch (cm_hold_until(session->fd, delay_ms, progress, on_hold_end, held)) {
     case CM_HOLD_OK:
         break;

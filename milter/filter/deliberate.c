@@ -70,7 +70,7 @@ static bool
 greylist_refuses(struct cm_session *session, const struct cm_walk *walk,
                  const char *inbox_name, struct cm_fate *fate)
 {
-    const struct cm_fault_greylist *config = &fate->rule->fault.u.greylist;
+    const struct cm_fault_greylist *config = &fate->fault->u.greylist;
     struct cm_err err;
     bool refused = false;
     int64_t attempt = 0;
@@ -90,11 +90,11 @@ static bool
 acts(struct cm_session *session, const struct cm_walk *walk,
      const char *inbox_name, struct cm_fate *fate)
 {
-    if (fate->rule->fault.kind == CM_FAULT_GREYLIST &&
+    if (fate->fault->kind == CM_FAULT_GREYLIST &&
         !greylist_refuses(session, walk, inbox_name, fate))
         return false;
     /* What cannot be done uses up no hit. */
-    return cm_filter_unavailable(session->filter, &fate->rule->fault) ||
+    return cm_filter_unavailable(session->filter, fate->fault) ||
            hit_allowed(session, fate->rule);
 }
 
@@ -121,6 +121,7 @@ cm_deliberate(struct cm_session *session, struct cm_walk *walk,
             break;
         case CM_DECIDE_FAULT:
             *fate_r = (struct cm_fate){.rule = d.rule,
+                                       .fault = &d.rule->fault,
                                        .inbox = d.from_inbox ? inbox : NULL,
                                        .stage = d.rule->stage,
                                        .delay_ms = d.delay_ms,

@@ -21,7 +21,7 @@ cm_incident_make(struct cm_incident *incident_r,
     struct cm_incident *in = incident_r;
     *in = (struct cm_incident){
         .time_ms = cm_clock_wall_ms(),
-        .kind = fate->rule->fault.kind,
+        .kind = fate->fault->kind,
         .stage = fate->stage,
         .delay_asked_ms = -1,
         .delay_measured_ms = -1,

@@ -7,6 +7,7 @@
 #include "milter/model/address.h"
 #include "milter/model/coin.h"
 #include "milter/model/event.h"
+#include "milter/model/mta.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -23,8 +24,9 @@ struct cm_view;
  * points to; cm_session_defer makes it so.
  */
 struct cm_fate {
-    const struct cm_rule *rule; /* kept alive by inbox, or by the message */
-    struct cm_inbox *inbox;     /* reference, or NULL: a rule of the list */
+    const struct cm_rule *rule;   /* kept alive by inbox, or by the message */
+    const struct cm_fault *fault; /* the rule's, or one step of its sequence */
+    struct cm_inbox *inbox;       /* reference, or NULL: a rule of the list */
     enum cm_stage stage;
     int64_t delay_ms; /* latency */
     const struct cm_reply
@@ -69,8 +71,8 @@ struct cm_session {
     struct cm_filter *filter; /* borrowed */
     int fd;                   /* of the milter connection, -1 when not known */
     uint64_t number;
-    bool postfix; /* takes progress packets at every stage */
-    bool local;   /* not SMTP: sendmail(1) and the like */
+    enum cm_mta mta;
+    bool local; /* not SMTP: sendmail(1) and the like */
     bool tuple_known;
     struct cm_tuple tuple; /* the client's TCP connection to the MTA */
     char tuple_why[256];   /* why it is not known */

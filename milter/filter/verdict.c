@@ -54,7 +54,7 @@ close_fate(struct cm_session *session, milter ctx, const struct cm_fate *fate,
 static bool
 is_drop(const struct cm_fate *fate)
 {
-    return fate->rule->fault.kind == CM_FAULT_DROP;
+    return fate->fault->kind == CM_FAULT_DROP;
 }
 
 /* Does the fate, at its own stage, touch other recipients of the message too?
@@ -65,7 +65,7 @@ touches_others(const struct cm_fate *fate)
     if (is_drop(fate))
         return true;
     if (fate->stage == CM_STAGE_DATA || fate->stage == CM_STAGE_MESSAGE)
-        return fate->rule->fault.kind != CM_FAULT_BLACKHOLE;
+        return fate->fault->kind != CM_FAULT_BLACKHOLE;
     return fate->reply && cm_reply_ends_session(fate->reply);
 }
 
@@ -73,8 +73,7 @@ touches_others(const struct cm_fate *fate)
 static const char *
 hindrance(const struct cm_session *session, const struct cm_fate *fate)
 {
-    const char *why =
-        cm_filter_unavailable(session->filter, &fate->rule->fault);
+    const char *why = cm_filter_unavailable(session->filter, fate->fault);
     if (!why && session->msg.guarded && touches_others(fate))
         why = "a protected recipient shares the message";
     return why;
@@ -141,7 +140,7 @@ static int
 drop(struct cm_session *session, milter ctx, const struct cm_fate *fate,
      unsigned others)
 {
-    const struct cm_fault_drop *d = &fate->rule->fault.u.drop;
+    const struct cm_fault_drop *d = &fate->fault->u.drop;
     bool lost = d->outcome == CM_DROP_LOST;
     char detail[CM_INCIDENT_TEXT];
     const char *why = hindrance(session, fate);
@@ -161,7 +160,7 @@ drop(struct cm_session *session, milter ctx, const struct cm_fate *fate,
 static int
 act_now(struct cm_session *session, milter ctx, const struct cm_fate *fate)
 {
-    enum cm_fault_kind kind = fate->rule->fault.kind;
+    enum cm_fault_kind kind = fate->fault->kind;
     /* What ends the session takes the recipients before with it. */
     unsigned others =
         touches_others(fate) ? (unsigned)session->msg.accepted : 0;
@@ -362,7 +361,7 @@ gather(struct cm_session *session, enum cm_stage stage)
 static bool
 is_blackhole(const struct cm_fate *fate)
 {
-    return fate->rule->fault.kind == CM_FAULT_BLACKHOLE;
+    return fate->fault->kind == CM_FAULT_BLACKHOLE;
 }
 
 /* Is it this fate's turn, and can it be carried out? */
@@ -473,7 +472,7 @@ delay(struct cm_session *session, milter ctx, enum cm_stage stage)
     }
     for (size_t i = 0; i < msg->nfates; i++)
         if (is_due(session, &msg->fates[i], stage) &&
-            msg->fates[i].rule->fault.kind == CM_FAULT_LATENCY)
+            msg->fates[i].fault->kind == CM_FAULT_LATENCY)
             slow[n++] = &msg->fates[i];
     if (n > 0)
         cm_delay_reply(session, slow, n, queue_id(ctx),

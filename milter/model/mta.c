@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A mail server is told by the version it gives as {v}: Postfix names itself,
+ * Sendmail gives a bare number. Asking an operator for it was rejected: a
+ * setting can be wrong, and one filter may serve both.
+ */
+#include "milter/model/mta.h"
+
+#include <string.h>
+
+static const char *const names[CM_MTA_COUNT] = {
+    [CM_MTA_UNKNOWN] = "unknown",
+    [CM_MTA_POSTFIX] = "postfix",
+    [CM_MTA_SENDMAIL] = "sendmail",
+};
+
+const char *
+cm_mta_name(enum cm_mta mta)
+{
+    return (unsigned)mta < CM_MTA_COUNT ? names[mta] : names[CM_MTA_UNKNOWN];
+}
+
+enum cm_mta
+cm_mta_of(const char *version)
+{
+    if (!version)
+        return CM_MTA_UNKNOWN;
+    if (strncmp(version, "Postfix", 7) == 0)
+        return CM_MTA_POSTFIX;
+    return strncmp(version, "8.", 2) == 0 ? CM_MTA_SENDMAIL : CM_MTA_UNKNOWN;
+}
+
+const char *
+cm_mta_cannot(enum cm_mta mta, const struct cm_fault *fault,
+              enum cm_stage stage)
+{
+    (void)stage;
+    if (mta == CM_MTA_SENDMAIL && fault->kind == CM_FAULT_DUPLICATE)
+        return "Sendmail delivers once to a recipient named twice";
+    return NULL;
+}
