@@ -54,4 +54,47 @@ enum cm_status cm_stateful_hit(struct cm_stateful *stateful, const char *rule,
                                uint64_t max_hits, bool *allowed_r,
                                struct cm_err *err) CM_MUST_CHECK;
 
+/*
+ * cm_stateful_throttle - take one token from a rule's bucket.
+ *
+ * rule     the rule's name: each has buckets of its own
+ * whose    canonical text of what config->per names: the inbox (recipient), its
+ *          domain, the sender or the client
+ * empty_r  out: there was none, so the throttle's reply is due
+ *
+ * A bucket holds config->burst tokens at first and gains config->rate a second
+ * by Redis's clock, up to burst. Who finds it empty takes nothing and makes
+ * nobody wait longer. A full bucket is forgotten.
+ */
+enum cm_status cm_stateful_throttle(struct cm_stateful *stateful,
+                                    const char *rule,
+                                    const struct cm_fault_throttle *config,
+                                    const char *whose, bool *empty_r,
+                                    struct cm_err *err) CM_MUST_CHECK;
+
+/* cm_stateful_sequence - the number of this attempt, 1 for the first, for the
+ * parts that config->key names (the others are not looked at and may be NULL);
+ * forgotten config->ttl_ms after the last. cm_fault_step says what it meets. */
+enum cm_status cm_stateful_sequence(struct cm_stateful *stateful,
+                                    const char *rule,
+                                    const struct cm_fault_sequence *config,
+                                    const char *client, const char *sender,
+                                    const char *recipient, int64_t *attempt_r,
+                                    struct cm_err *err) CM_MUST_CHECK;
+
+/*
+ * cm_stateful_attempt - count one attempt to deliver, whatever becomes of it; 1
+ * is the first. Forgotten a day after the last, and by cm_stateful_attempt_done
+ * when the message was accepted and the client was told so: then the next mail
+ * of these three begins at 1. Canonical texts; "" is the null sender.
+ */
+enum cm_status cm_stateful_attempt(struct cm_stateful *stateful,
+                                   const char *client, const char *sender,
+                                   const char *recipient, int64_t *n_r,
+                                   struct cm_err *err) CM_MUST_CHECK;
+enum cm_status cm_stateful_attempt_done(struct cm_stateful *stateful,
+                                        const char *client, const char *sender,
+                                        const char *recipient,
+                                        struct cm_err *err) CM_MUST_CHECK;
+
 #endif

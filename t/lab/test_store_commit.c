@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Documents, state and events in a real Redis: what the admin daemon and
- * redis-cli write, what the filter counts. Covers R5, R7, R9, R10 and R14 of
- * the list of cases, and M28 (greylisting in parallel).
+ * Documents and events in a real Redis: what the admin daemon and redis-cli
+ * write, what the filter records. Covers R5, R7, R9, R10 and R14 of the list of
+ * cases.
  */
 #include "milter/clock.h"
 #include "milter/store/commit.h"
 #include "milter/store/journal.h"
 #include "milter/store/redis.h"
-#include "milter/store/stateful.h"
 #include "t/lab/redis_server.h"
 
 #include <setjmp.h>
@@ -21,9 +20,7 @@
 
 #include <cmocka.h>
 
-#include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <unistd.h>
 
 #define ON  "{\"enabled\":true}"
@@ -32,7 +29,6 @@
 static struct redis_server server;
 static struct cm_pool *pool;
 static struct cm_commits *commits;
-static struct cm_stateful *stateful;
 
 static int
 start_server(void **state)
@@ -44,8 +40,6 @@ start_server(void **state)
     assert_int_equal(cm_pool_new(&pool, &opts, 16, NULL), CM_OK);
     assert_int_equal(cm_commits_new(&commits, pool, "{cm}", true, 1000, NULL),
                      CM_OK);
-    assert_int_equal(cm_stateful_new(&stateful, pool, "{cm}", 1000, NULL),
-                     CM_OK);
     return 0;
 }
 
@@ -53,7 +47,6 @@ static int
 end_server(void **state)
 {
     (void)state;
-    cm_stateful_free(&stateful);
     cm_commits_free(&commits);
     cm_pool_free(&pool);
     redis_server_end(&server);
@@ -656,191 +649,6 @@ test_totals_and_hosts(void **state)
     cm_names_free(&json);
 }
 
-/* --- greylisting and its like --- */
-
-static void
-expect_grey(const struct cm_fault_greylist *config, const char *inbox,
-            const char *sender, const char *client, bool refused,
-            int64_t attempt)
-{
-    bool refused_r = !refused;
-    int64_t attempt_r = -1;
-    struct cm_err err = {CM_OK, ""};
-    if (cm_stateful_greylist(stateful, config, inbox, sender, client,
-                             &refused_r, &attempt_r, &err) != CM_OK)
-        fail_msg("%s", err.msg);
-    assert_int_equal(refused_r, refused);
-    assert_int_equal(attempt_r, attempt);
-}
-
-static void
-test_greylist_counts_attempts(void **state)
-{
-    struct cm_fault_greylist two = {
-        .window_ms = 300000, .max_attempts = 2, .track = CM_TRACK_IP_SENDER};
-    struct cm_fault_greylist one = two, four = two;
-    (void)state;
-    expect_grey(&two, "i@x", "s@y", "192.0.2.1", true, 1);
-    expect_grey(&two, "I@x", "S@y", "192.0.2.1", false, 2); /* without case */
-    expect_grey(&two, "i@x", "s@y", "192.0.2.1", true, 1);  /* removed */
-    one.max_attempts = 1;
-    for (int i = 0; i < 3; i++)
-        expect_grey(&one, "one@x", "s@y", "192.0.2.1", false, 1);
-    four.max_attempts = 4;
-    expect_grey(&four, "four@x", "", "192.0.2.1", true, 1); /* <> */
-    expect_grey(&four, "four@x", "", "192.0.2.1", true, 2);
-    expect_grey(&four, "four@x", "", "192.0.2.1", true, 3);
-    expect_grey(&four, "four@x", "", "192.0.2.1", false, 4);
-    /* Lowering maxAttempts between attempts lets the next one pass. */
-    expect_grey(&four, "low@x", "s@y", "192.0.2.1", true, 1);
-    expect_grey(&four, "low@x", "s@y", "192.0.2.1", true, 2);
-    expect_grey(&two, "low@x", "s@y", "192.0.2.1", false, 3);
-}
-
-static void
-test_greylist_tracks_what_it_is_told(void **state)
-{
-    struct cm_fault_greylist config = {.window_ms = 300000, .max_attempts = 2};
-    (void)state;
-    config.track = CM_TRACK_IP;
-    expect_grey(&config, "i@x", "s1@y", "192.0.2.1", true, 1);
-    expect_grey(&config, "i@x", "s2@y", "192.0.2.2", true, 1);
-    expect_grey(&config, "i@x", "s3@y", "192.0.2.1", false, 2);
-    config.track = CM_TRACK_SENDER;
-    expect_grey(&config, "i@x", "s1@y", "192.0.2.1", true, 1);
-    expect_grey(&config, "i@x", "s2@y", "192.0.2.1", true, 1);
-    expect_grey(&config, "i@x", "s1@y", "192.0.2.3", false, 2);
-    config.track = CM_TRACK_IP_SENDER;
-    expect_grey(&config, "i@x", "s1@y", "192.0.2.1", true, 1);
-    expect_grey(&config, "i@x", "s1@y", "192.0.2.2", true, 1);
-    expect_grey(&config, "j@x", "s1@y", "192.0.2.1", true, 1);
-    expect_grey(&config, "i@x", "s1@y", "192.0.2.1", false, 2);
-}
-
-static void
-test_greylist_window_and_delay(void **state)
-{
-    struct cm_fault_greylist brief = {
-        .window_ms = 150, .max_attempts = 2, .track = CM_TRACK_IP_SENDER};
-    struct cm_fault_greylist none = brief, slow = brief;
-    (void)state;
-    expect_grey(&brief, "w@x", "s@y", "192.0.2.1", true, 1);
-    usleep(200000);
-    expect_grey(&brief, "w@x", "s@y", "192.0.2.1", true, 1); /* a new window */
-    expect_grey(&brief, "w@x", "s@y", "192.0.2.1", false, 2);
-    none.window_ms = 0; /* nothing is ever within it */
-    expect_grey(&none, "z@x", "s@y", "192.0.2.1", true, 1);
-    usleep(3000);
-    expect_grey(&none, "z@x", "s@y", "192.0.2.1", true, 1);
-    slow.window_ms = 60000;
-    slow.min_delay_ms = 100;
-    expect_grey(&slow, "d@x", "s@y", "192.0.2.1", true, 1);
-    expect_grey(&slow, "d@x", "s@y", "192.0.2.1", true, 2); /* too soon */
-    usleep(120000);
-    expect_grey(&slow, "d@x", "s@y", "192.0.2.1", false, 3);
-    /* A window beyond ten minutes holds, and nothing outlives it. */
-    struct cm_fault_greylist year = brief;
-    year.window_ms = CM_FAULT_WINDOW_MAX_MS;
-    expect_grey(&year, "y@x", "s@y", "192.0.2.1", true, 1);
-    long long ttl =
-        redis_say(&server, "PTTL", "{cm}:st:grey:y@x\t192.0.2.1\ts@y", NULL)
-            ->integer;
-    assert_true(ttl > CM_FAULT_WINDOW_MAX_MS - 5000 &&
-                ttl <= CM_FAULT_WINDOW_MAX_MS + 1);
-}
-
-#define CALLS 100
-static atomic_int seen[CALLS + 1];
-
-static void *
-one_call(void *arg)
-{
-    const struct cm_fault_greylist *config = arg;
-    bool refused;
-    int64_t attempt;
-    if (cm_stateful_greylist(stateful, config, "p@x", "s@y", "192.0.2.1",
-                             &refused, &attempt, NULL) == CM_OK &&
-        attempt >= 1 && attempt <= CALLS && refused == (attempt < CALLS))
-        atomic_fetch_add(&seen[attempt], 1);
-    return NULL;
-}
-
-static void
-test_greylist_parallel_attempts_are_exact(void **state)
-{
-    struct cm_fault_greylist config = {.window_ms = 300000,
-                                       .max_attempts = CALLS,
-                                       .track = CM_TRACK_IP_SENDER};
-    pthread_t threads[CALLS];
-    (void)state;
-    for (int i = 0; i < CALLS; i++)
-        assert_int_equal(pthread_create(&threads[i], NULL, one_call, &config),
-                         0);
-    for (int i = 0; i < CALLS; i++)
-        pthread_join(threads[i], NULL);
-    for (int i = 1; i <= CALLS; i++)
-        assert_int_equal(seen[i], 1);
-}
-
-static void
-test_occurrence_and_hits(void **state)
-{
-    int64_t n = 0;
-    bool allowed = false;
-    (void)state;
-    for (int64_t i = 1; i <= 3; i++) {
-        assert_int_equal(
-            cm_stateful_occurrence(stateful, "r1", "s@y", "i@x", &n, NULL),
-            CM_OK);
-        assert_int_equal(n, i);
-    }
-    assert_int_equal(
-        cm_stateful_occurrence(stateful, "r1", "s@y", "j@x", &n, NULL), CM_OK);
-    assert_int_equal(n, 1);
-    for (int i = 0; i < 5; i++) {
-        assert_int_equal(cm_stateful_hit(stateful, "r1", 3, &allowed, NULL),
-                         CM_OK);
-        assert_int_equal(allowed, i < 3);
-    }
-    assert_string_equal(redis_say(&server, "GET", "{cm}:st:hits:r1", NULL)->str,
-                        "3");
-    assert_true(
-        redis_say(&server, "PTTL", "{cm}:st:occ:r1\ts@y\ti@x", NULL)->integer >
-        86300000);
-}
-
-static void
-test_greylist_unanswered_is_no_verdict(void **state)
-{
-    struct cm_fault_greylist config = {.window_ms = 1000, .max_attempts = 2};
-    bool refused = false;
-    int64_t attempt = 0;
-    (void)state;
-    redis_say(&server, "SET", "{cm}:st:grey-ip:i@x\t192.0.2.1", "junk", NULL);
-    assert_int_equal(cm_stateful_greylist(stateful, &config, "i@x", "s@y",
-                                          "192.0.2.1", &refused, &attempt,
-                                          NULL),
-                     CM_EPROTO);
-    redis_server_freeze(&server);
-    int64_t start = cm_clock_mono_ms();
-    assert_int_equal(cm_stateful_greylist(stateful, &config, "j@x", "s@y",
-                                          "192.0.2.1", &refused, &attempt,
-                                          NULL),
-                     CM_ETIMEOUT);
-    for (int i = 0; i < 100; i++)
-        assert_int_equal(cm_stateful_greylist(stateful, &config, "j@x", "s@y",
-                                              "192.0.2.1", &refused, &attempt,
-                                              NULL),
-                         CM_EIO);
-    assert_true(cm_clock_mono_ms() - start < 1200);
-    assert_false(refused);
-    redis_server_thaw(&server);
-    WAIT_UNTIL(cm_stateful_greylist(stateful, &config, "k@x", "s@y",
-                                    "192.0.2.1", &refused, &attempt,
-                                    NULL) == CM_OK,
-               3000);
-}
-
 /* --- the journal --- */
 
 static struct cm_journal *
@@ -1043,12 +851,6 @@ main(void)
         TEST(test_set_over_wrong_types),
         TEST(test_commit_redis_gone_says_so_and_recovers),
         TEST(test_totals_and_hosts),
-        TEST(test_greylist_counts_attempts),
-        TEST(test_greylist_tracks_what_it_is_told),
-        TEST(test_greylist_window_and_delay),
-        TEST(test_greylist_parallel_attempts_are_exact),
-        TEST(test_occurrence_and_hits),
-        TEST(test_greylist_unanswered_is_no_verdict),
         TEST(test_journal_event_holds_every_field),
         TEST(test_journal_totals_by_kind),
         TEST(test_journal_out_of_memory_keeps_all),

@@ -145,6 +145,67 @@ cm_stateful_hit(struct cm_stateful *stateful, const char *rule,
     return answer(err);
 }
 
+enum cm_status
+cm_stateful_throttle(struct cm_stateful *stateful, const char *rule,
+                     const struct cm_fault_throttle *config, const char *whose,
+                     bool *empty_r, struct cm_err *err)
+{
+    (void)stateful;
+    (void)config;
+    snprintf(mock_store.asked_rule, sizeof mock_store.asked_rule, "%s", rule);
+    snprintf(mock_store.asked_whose, sizeof mock_store.asked_whose, "%s",
+             whose);
+    *empty_r = mock_store.throttle_empty;
+    return answer(err);
+}
+
+static void
+note_triplet(const char *client, const char *sender, const char *recipient)
+{
+    snprintf(mock_store.asked_client, sizeof mock_store.asked_client, "%s",
+             client);
+    snprintf(mock_store.asked_sender, sizeof mock_store.asked_sender, "%s",
+             sender);
+    snprintf(mock_store.asked_recipient, sizeof mock_store.asked_recipient,
+             "%s", recipient);
+}
+
+enum cm_status
+cm_stateful_sequence(struct cm_stateful *stateful, const char *rule,
+                     const struct cm_fault_sequence *config, const char *client,
+                     const char *sender, const char *recipient,
+                     int64_t *attempt_r, struct cm_err *err)
+{
+    (void)stateful;
+    (void)config;
+    snprintf(mock_store.asked_rule, sizeof mock_store.asked_rule, "%s", rule);
+    note_triplet(client, sender, recipient);
+    *attempt_r = ++mock_store.sequence;
+    return answer(err);
+}
+
+enum cm_status
+cm_stateful_attempt(struct cm_stateful *stateful, const char *client,
+                    const char *sender, const char *recipient, int64_t *n_r,
+                    struct cm_err *err)
+{
+    (void)stateful;
+    note_triplet(client, sender, recipient);
+    *n_r = ++mock_store.attempts;
+    return answer(err);
+}
+
+enum cm_status
+cm_stateful_attempt_done(struct cm_stateful *stateful, const char *client,
+                         const char *sender, const char *recipient,
+                         struct cm_err *err)
+{
+    (void)stateful;
+    note_triplet(client, sender, recipient);
+    mock_store.attempts_done++;
+    return answer(err);
+}
+
 void
 cm_journal_record(struct cm_journal *journal,
                   const struct cm_incident *incident)

@@ -25,6 +25,13 @@ struct mock_store {
     int64_t attempt;
     bool hit_allowed;
     int64_t occurrence;
+    bool throttle_empty;
+    int64_t sequence;      /* counts up from here, whatever the key */
+    int64_t attempts;      /* likewise */
+    int attempts_done;     /* how often a count was ended */
+    char asked_rule[128];  /* by a throttle or a sequence */
+    char asked_whose[400]; /* by a throttle */
+    char asked_recipient[400];
     int asked; /* how often anything was asked */
     char asked_inbox[400], asked_sender[400], asked_client[64];
     /* journal */
