@@ -15,11 +15,14 @@
 
 #include <string.h>
 
-/* Chance for one rule, wherever it comes from. */
+/* Chance for one rule, wherever it comes from, and one fault: the rule's, or a
+ * step of it. */
 struct chance {
     const struct cm_walk *walk;
     const struct cm_rule *rule;
     bool from_inbox;
+    const struct cm_fault *fault;
+    uint64_t occurrence;
 };
 
 void
@@ -57,7 +60,7 @@ draw(const struct chance *chance, enum cm_coin_purpose purpose,
     cm_rule_print_name(chance->rule, chance->from_inbox, name, sizeof name);
     return cm_coin_seeded(
         chance->rule->seed, name, text_of(walk->event->sender),
-        text_of(walk->event->recipient), walk->occurrence, purpose, draw_r);
+        text_of(walk->event->recipient), chance->occurrence, purpose, draw_r);
 }
 
 static bool
@@ -103,9 +106,9 @@ falls_heads(const struct chance *chance)
 static bool
 choose_delay(const struct chance *chance, int64_t *delay_ms_r)
 {
-    const struct cm_fault_latency *latency = &chance->rule->fault.u.latency;
+    const struct cm_fault_latency *latency = &chance->fault->u.latency;
     uint64_t first = 0, second = 0;
-    if (draws_delay(&chance->rule->fault)) {
+    if (draws_delay(chance->fault)) {
         if (!draw(chance, CM_COIN_DELAY, &first))
             return false;
         if (latency->kind == CM_DELAY_LOGNORMAL &&
@@ -119,7 +122,7 @@ choose_delay(const struct chance *chance, int64_t *delay_ms_r)
 static bool
 choose_reply(const struct chance *chance, const struct cm_reply **reply_r)
 {
-    const struct cm_fault_error *error = &chance->rule->fault.u.error;
+    const struct cm_fault_error *error = &chance->fault->u.error;
     uint64_t n;
     if (error->reply) {
         *reply_r = error->reply;
@@ -141,7 +144,7 @@ choose_reply(const struct chance *chance, const struct cm_reply **reply_r)
 static bool
 fill(const struct chance *chance, struct cm_decision *d)
 {
-    const struct cm_fault *fault = &chance->rule->fault;
+    const struct cm_fault *fault = chance->fault;
     if (fault->kind == CM_FAULT_LATENCY)
         return choose_delay(chance, &d->delay_ms);
     if (fault->kind == CM_FAULT_ERROR)
@@ -195,8 +198,11 @@ cm_decide_next(struct cm_walk *walk, struct cm_decision *d_r)
 {
     struct chance chance = {.walk = walk};
     while ((chance.rule = rule_at_hand(walk, &chance.from_inbox))) {
+        chance.fault = &chance.rule->fault;
+        chance.occurrence = walk->occurrence;
         *d_r = (struct cm_decision){
             .rule = chance.rule,
+            .fault = chance.fault,
             .from_inbox = chance.from_inbox,
         };
         if (needs_occurrence(chance.rule) && !walk->occurrence_known)
@@ -234,4 +240,27 @@ void
 cm_decide_pass(struct cm_walk *walk)
 {
     advance(walk);
+}
+
+bool
+cm_decide_choose(const struct cm_walk *walk, const struct cm_decision *d,
+                 const struct cm_fault *step, uint64_t occurrence,
+                 struct cm_decision *d_r)
+{
+    const struct chance chance = {
+        .walk = walk,
+        .rule = d->rule,
+        .from_inbox = d->from_inbox,
+        .fault = step,
+        .occurrence = occurrence,
+    };
+    struct cm_decision chosen = {
+        .rule = d->rule,
+        .fault = step,
+        .from_inbox = d->from_inbox,
+    };
+    if (!fill(&chance, &chosen))
+        return false;
+    *d_r = chosen;
+    return true;
 }

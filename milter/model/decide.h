@@ -37,7 +37,8 @@
  * tells. Fault rules are matched at the stage they act at.
  */
 struct cm_decision {
-    const struct cm_rule *rule; /* borrowed from the inbox or the rule set */
+    const struct cm_rule *rule;   /* borrowed from the inbox or the rule set */
+    const struct cm_fault *fault; /* the rule's, or one step of its sequence */
     bool from_inbox;
     int64_t delay_ms;             /* of a latency fault, else 0 */
     const struct cm_reply *reply; /* of error, greylist and throttle, else
@@ -89,5 +90,21 @@ size_t cm_decide_taken(const struct cm_walk *walk);
  * and its id, so the caller should count it under that name too. */
 void cm_decide_occurrence(struct cm_walk *walk, uint64_t occurrence);
 void cm_decide_pass(struct cm_walk *walk);
+
+/*
+ * cm_decide_choose - the details of one step of a sequence: how long its
+ * latency, which reply. Chance is the rule's own coin.
+ *
+ * walk        the walk that led to d, not yet gone on with
+ * d           what cm_decide_next gave: its rule's fault is the sequence
+ * step        from cm_fault_step
+ * occurrence  the number of the attempt, for a seeded rule
+ * d_r         out: d with fault, delay_ms and reply of the step; may be d
+ *
+ * false: chance is not to be had, so nothing may happen; *d_r is not touched.
+ */
+bool cm_decide_choose(const struct cm_walk *walk, const struct cm_decision *d,
+                      const struct cm_fault *step, uint64_t occurrence,
+                      struct cm_decision *d_r) CM_MUST_CHECK;
 
 #endif

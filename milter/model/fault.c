@@ -108,6 +108,18 @@ cm_fault_default_stage(enum cm_fault_kind kind)
     return kinds[kind].default_stage;
 }
 
+const struct cm_fault *
+cm_fault_step(const struct cm_fault_sequence *sequence, int64_t n)
+{
+    uint64_t at = (uint64_t)n - 1;
+    if (sequence->repeat)
+        at %= sequence->nsteps;
+    if (at >= sequence->nsteps)
+        return NULL;
+    const struct cm_fault *step = &sequence->steps[at];
+    return step->kind == CM_FAULT_COUNT ? NULL : step;
+}
+
 /* A draw as a number in (0, 1]: its logarithm is finite. */
 static double
 unit(uint64_t draw)

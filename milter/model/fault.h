@@ -139,6 +139,11 @@ unsigned cm_fault_stages(const struct cm_fault *fault);
 /* cm_fault_default_stage - where the kind acts when nothing else is said. */
 enum cm_stage cm_fault_default_stage(enum cm_fault_kind kind);
 
+/* cm_fault_step - what attempt n (>= 1) of a sequence meets: a step, borrowed,
+ * or NULL for "ok". */
+const struct cm_fault *cm_fault_step(const struct cm_fault_sequence *sequence,
+                                     int64_t n);
+
 /* cm_fault_delay - the delay of one event, 0..CM_FAULT_DELAY_MAX_MS. The draws
  * are uniform; draw2 is used by lognormal only (Box-Muller needs two). */
 int64_t cm_fault_delay(const struct cm_fault_latency *latency, uint64_t draw,

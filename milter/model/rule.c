@@ -197,11 +197,39 @@ cm_rule_matches(const struct cm_rule *rule, const struct cm_event *event)
     return all;
 }
 
+/* Does the fault take, or count, one recipient at a time? */
+static bool
+is_by_recipient(const struct cm_fault *fault)
+{
+    switch (fault->kind) {
+    case CM_FAULT_BLACKHOLE:
+    case CM_FAULT_DUPLICATE:
+    case CM_FAULT_MISDELIVER:
+    case CM_FAULT_GREYLIST:
+        return true;
+    case CM_FAULT_THROTTLE:
+        return fault->u.throttle.per == CM_THROTTLE_INBOX ||
+               fault->u.throttle.per == CM_THROTTLE_DOMAIN;
+    case CM_FAULT_SEQUENCE:
+        return (fault->u.sequence.key & CM_KEY_RECIPIENT) != 0;
+    case CM_FAULT_ERROR:
+    case CM_FAULT_LATENCY:
+    case CM_FAULT_DROP:
+    case CM_FAULT_QUARANTINE:
+    case CM_FAULT_MUTATE:
+    case CM_FAULT_COUNT:
+        break;
+    }
+    return false;
+}
+
 bool
 cm_rule_is_for_message(const struct cm_rule *rule)
 {
-    return rule->match.inbox.kind == CM_PATTERN_ANY && !rule->match.domain &&
-           rule->fault.kind != CM_FAULT_BLACKHOLE;
+    const struct cm_match *match = &rule->match;
+    bool names_recipient = match->inbox.kind != CM_PATTERN_ANY || match->domain;
+    return !names_recipient && !match->attempt.given &&
+           !is_by_recipient(&rule->fault);
 }
 
 void

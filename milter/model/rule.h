@@ -87,10 +87,15 @@ enum cm_verity { CM_NO, CM_YES, CM_UNKNOWN };
 enum cm_verity cm_rule_matches(const struct cm_rule *rule,
                                const struct cm_event *event);
 
-/* cm_rule_is_for_message - does it name no recipient, and touch a message
+/*
+ * cm_rule_is_for_message - does it name no recipient, and touch a message
  * whole? At DATA and at the end of a message such a rule has one turn for the
- * message, not one for each recipient. (A blackhole takes out one recipient at
- * a time.) */
+ * message, not one for each recipient. What takes one recipient at a time
+ * (blackhole, duplicate, misdeliver) or counts by recipients (an attempt,
+ * greylisting, a throttle per inbox or domain, a sequence with the recipient in
+ * its key) has a
+ * turn for each.
+ */
 bool cm_rule_is_for_message(const struct cm_rule *rule);
 
 /*

@@ -434,6 +434,149 @@ test_decide_event_without_facts(void **state)
     cm_inbox_release(&inbox);
 }
 
+/* --- the steps of a sequence --- */
+
+/* Steps of every kind, at the sequence that stands first in rules. */
+#define STEPS                                                                  \
+    "\"stage\":\"message\",\"fault\":{\"kind\":\"sequence\",\"steps\":["       \
+    "\"451 4.7.1 later\",{\"kind\":\"error\",\"types\":[\"permanent\"]},"      \
+    "{\"kind\":\"latency\",\"ms\":70},"                                        \
+    "{\"kind\":\"latency\",\"min\":0,\"max\":60000},"                          \
+    "{\"kind\":\"latency\",\"median\":1000,\"sigma\":2},"                      \
+    "{\"kind\":\"drop\"},{\"kind\":\"blackhole\"}]}}"
+enum { REPLY, DRAWN_REPLY, FIXED, UNIFORM, LOGNORMAL, DROP, BLACKHOLE, NSTEPS };
+
+static const struct cm_fault *
+begin_steps(struct cm_walk *walk, const struct cm_ruleset *rules,
+            struct cm_decision *d)
+{
+    it.event.stage = CM_STAGE_MESSAGE;
+    cm_decide_start(walk, NULL, rules, &it.event, &it.coin);
+    assert_int_equal(cm_decide_next(walk, d), CM_DECIDE_FAULT);
+    assert_ptr_equal(d->fault, &d->rule->fault);
+    assert_int_equal(d->fault->kind, CM_FAULT_SEQUENCE);
+    return d->fault->u.sequence.steps;
+}
+
+static void
+test_decide_choose_fills_in_the_step(void **state)
+{
+    struct cm_ruleset *rules = rules_of("[{" STEPS "]");
+    struct cm_walk walk;
+    struct cm_decision d, of[NSTEPS];
+    (void)state;
+    const struct cm_fault *steps = begin_steps(&walk, rules, &d);
+    for (size_t i = 0; i < NSTEPS; i++) {
+        assert_true(cm_decide_choose(&walk, &d, &steps[i], i + 1, &of[i]));
+        assert_ptr_equal(of[i].fault, &steps[i]);
+        assert_ptr_equal(of[i].rule, d.rule);
+        assert_false(of[i].from_inbox);
+        assert_int_equal(of[i].reply != NULL, i <= DRAWN_REPLY);
+    }
+    assert_string_equal(of[REPLY].reply->lines[0], "later");
+    assert_in_range(of[DRAWN_REPLY].reply->code, 550, 554);
+    assert_int_equal(of[FIXED].delay_ms, 70);
+    assert_in_range(of[UNIFORM].delay_ms, 0, 60000);
+    assert_in_range(of[LOGNORMAL].delay_ms, 0, 60000);
+    assert_int_equal(of[DROP].delay_ms, 0);
+    assert_true(cm_decide_choose(&walk, &d, &steps[FIXED], 1, &d)); /* itself */
+    assert_int_equal(d.delay_ms, 70);
+    cm_ruleset_release(&rules);
+}
+
+/* Where no chance has a say the generator is not moved. */
+static void
+test_decide_choose_draws_as_little_as_it_can(void **state)
+{
+    struct cm_ruleset *rules = rules_of("[{" STEPS "]");
+    struct cm_walk walk;
+    struct cm_decision d, of;
+    (void)state;
+    const struct cm_fault *steps = begin_steps(&walk, rules, &d);
+    for (size_t i = 0; i < NSTEPS; i++) {
+        struct cm_coin before = it.coin;
+        assert_true(cm_decide_choose(&walk, &d, &steps[i], 1, &of));
+        bool moved = memcmp(&before, &it.coin, sizeof before) != 0;
+        assert_int_equal(moved,
+                         i == DRAWN_REPLY || i == UNIFORM || i == LOGNORMAL);
+    }
+    cm_ruleset_release(&rules);
+}
+
+static void
+test_decide_choose_seeded_by_attempt(void **state)
+{
+    struct cm_ruleset *rules = rules_of("[{\"seed\":42," STEPS "]");
+    struct cm_walk walk;
+    struct cm_decision d, of;
+    int64_t first[20];
+    uint64_t draw;
+    int differ = 0;
+    (void)state;
+    const struct cm_fault *steps = begin_steps(&walk, rules, &d);
+    for (uint64_t n = 0; n < 20; n++) {
+        assert_true(cm_decide_choose(&walk, &d, &steps[UNIFORM], n + 1, &of));
+        assert_true(cm_coin_seeded(42, "r0", "b@y", "a@x", n + 1, CM_COIN_DELAY,
+                                   &draw));
+        assert_int_equal(of.delay_ms,
+                         cm_fault_delay(&steps[UNIFORM].u.latency, draw, 0));
+        first[n] = of.delay_ms;
+        differ += n > 0 && first[n] != first[n - 1];
+    }
+    assert_in_range(differ, 17, 19);
+    cm_coin_init(&it.coin, 999, 999); /* another host, in another order */
+    for (uint64_t n = 20; n-- > 0;) {
+        assert_true(cm_decide_choose(&walk, &d, &steps[UNIFORM], n + 1, &of));
+        assert_int_equal(of.delay_ms, first[n]);
+    }
+    cm_ruleset_release(&rules);
+}
+
+static void
+test_decide_choose_without_crypto_is_no_fault(void **state)
+{
+    struct cm_ruleset *rules = rules_of("[{\"seed\":42," STEPS "]");
+    struct cm_walk walk;
+    struct cm_decision d, of = {.delay_ms = -7};
+    (void)state;
+    const struct cm_fault *steps = begin_steps(&walk, rules, &d);
+    no_crypto = true;
+    assert_false(cm_decide_choose(&walk, &d, &steps[UNIFORM], 1, &of));
+    assert_false(cm_decide_choose(&walk, &d, &steps[LOGNORMAL], 1, &of));
+    assert_false(cm_decide_choose(&walk, &d, &steps[DRAWN_REPLY], 1, &of));
+    assert_int_equal(of.delay_ms, -7);
+    assert_true(cm_decide_choose(&walk, &d, &steps[REPLY], 1, &of));
+    assert_true(cm_decide_choose(&walk, &d, &steps[DROP], 1, &of));
+    cm_ruleset_release(&rules);
+}
+
+/* A drawn reply must not end the session of others, as in a plain rule. */
+static void
+test_decide_choose_spares_the_session_of_others(void **state)
+{
+    struct cm_ruleset *rules = rules_of(
+        "[{\"fault\":{\"kind\":\"sequence\",\"steps\":[{\"kind\":\"error\","
+        "\"types\":[\"temporary\"]}]}}]");
+    struct cm_walk walk;
+    struct cm_decision d, of;
+    bool ended = false;
+    (void)state;
+    cm_decide_start(&walk, NULL, rules, &it.event, &it.coin);
+    assert_int_equal(cm_decide_next(&walk, &d), CM_DECIDE_FAULT);
+    const struct cm_fault *step = &d.fault->u.sequence.steps[0];
+    for (int i = 0; i < 400; i++) {
+        assert_true(cm_decide_choose(&walk, &d, step, 1, &of));
+        ended = ended || cm_reply_ends_session(of.reply);
+    }
+    assert_true(ended);
+    it.event.others = true;
+    for (int i = 0; i < 400; i++) {
+        assert_true(cm_decide_choose(&walk, &d, step, 1, &of));
+        assert_false(cm_reply_ends_session(of.reply));
+    }
+    cm_ruleset_release(&rules);
+}
+
 int
 main(void)
 {
@@ -449,6 +592,11 @@ main(void)
         CASE(test_decide_each_seeded_rule_asks_for_itself),
         CASE(test_decide_without_crypto_no_seeded_rule_acts),
         CASE(test_decide_event_without_facts),
+        CASE(test_decide_choose_fills_in_the_step),
+        CASE(test_decide_choose_draws_as_little_as_it_can),
+        CASE(test_decide_choose_seeded_by_attempt),
+        CASE(test_decide_choose_without_crypto_is_no_fault),
+        CASE(test_decide_choose_spares_the_session_of_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

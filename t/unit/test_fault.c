@@ -108,6 +108,69 @@ test_fault_stages_sequence_follows_its_steps(void **state)
     assert_int_equal(cm_fault_stages(&fault), CM_STAGE_BIT(CM_STAGE_MESSAGE));
 }
 
+/* "e" an error, "l" a latency, "-" ok: what attempts 1 to 8 meet. */
+static const struct {
+    const char *name, *steps;
+    bool repeat;
+    const char *met;
+} sequences[] = {
+    {"two, then ok", "el", false, "el------"},
+    {"two, over and over", "el", true, "elelelel"},
+    {"one, then ok", "e", false, "e-------"},
+    {"one, for ever", "e", true, "eeeeeeee"},
+    {"ok in between", "e-l", false, "e-l-----"},
+    {"ok in between, over and over", "e-l", true, "e-le-le-"},
+    {"nothing but ok", "-", true, "--------"},
+};
+
+static void
+test_fault_step_table(void **state)
+{
+    struct cm_fault steps[3];
+    (void)state;
+    for (size_t i = 0; i < sizeof sequences / sizeof *sequences; i++) {
+        struct cm_fault_sequence sequence = {
+            .steps = steps,
+            .nsteps = strlen(sequences[i].steps),
+            .repeat = sequences[i].repeat,
+        };
+        char met[9] = "";
+        for (size_t k = 0; k < sequence.nsteps; k++) {
+            char c = sequences[i].steps[k];
+            steps[k].kind = c == 'e'   ? CM_FAULT_ERROR
+                            : c == 'l' ? CM_FAULT_LATENCY
+                                       : CM_FAULT_COUNT;
+        }
+        for (int n = 1; n <= 8; n++) {
+            const struct cm_fault *step = cm_fault_step(&sequence, n);
+            met[n - 1] = !step                            ? '-'
+                         : step->kind == CM_FAULT_ERROR   ? 'e'
+                         : step->kind == CM_FAULT_LATENCY ? 'l'
+                                                          : '?';
+        }
+        if (strcmp(met, sequences[i].met) != 0)
+            fail_msg("%s: %s", sequences[i].name, met);
+    }
+}
+
+static void
+test_fault_step_of_any_attempt(void **state)
+{
+    struct cm_fault steps[] = {{.kind = CM_FAULT_ERROR},
+                               {.kind = CM_FAULT_DROP},
+                               {.kind = CM_FAULT_LATENCY}};
+    struct cm_fault_sequence sequence = {
+        .steps = steps, .nsteps = 3, .repeat = true};
+    (void)state;
+    /* 2^63 - 1 is 3 x 3074457345618258602 + 1. */
+    assert_ptr_equal(cm_fault_step(&sequence, INT64_MAX), &steps[0]);
+    assert_ptr_equal(cm_fault_step(&sequence, INT64_MAX - 1), &steps[2]);
+    sequence.repeat = false;
+    assert_null(cm_fault_step(&sequence, INT64_MAX));
+    assert_ptr_equal(cm_fault_step(&sequence, 3), &steps[2]);
+    assert_null(cm_fault_step(&sequence, 4));
+}
+
 static void
 test_fault_delay_fixed_and_uniform(void **state)
 {
@@ -192,6 +255,8 @@ main(void)
         cmocka_unit_test(test_stage_parse_takes_any_case),
         cmocka_unit_test(test_fault_stages_ack_lost_only_at_message),
         cmocka_unit_test(test_fault_stages_sequence_follows_its_steps),
+        cmocka_unit_test(test_fault_step_table),
+        cmocka_unit_test(test_fault_step_of_any_attempt),
         cmocka_unit_test(test_fault_delay_fixed_and_uniform),
         cmocka_unit_test(test_fault_delay_lognormal_has_its_quantiles),
         cmocka_unit_test(test_fault_delay_lognormal_is_cut),

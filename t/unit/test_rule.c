@@ -75,7 +75,8 @@ rule_of(const char *conditions, const char *stage)
     json_t *doc = json_loads(conditions, 0, NULL);
     cm_problems_init(&problems);
     assert_non_null(doc);
-    json_object_set_new(doc, "fault", json_pack("{s:s}", "kind", "error"));
+    if (!json_object_get(doc, "fault"))
+        json_object_set_new(doc, "fault", json_pack("{s:s}", "kind", "error"));
     json_object_set_new(doc, "stage", json_string(stage));
     if (cm_rule_compile(&rule, "r1", doc, 0, &problems) != CM_OK)
         fail_msg("%s: %s", conditions, cm_problems_first(&problems));
@@ -213,6 +214,58 @@ test_rule_matches_half_known_facts(void **state)
     cm_rule_fini(&header);
 }
 
+static const struct {
+    const char *name, *doc;
+    bool for_message;
+} turns[] = {
+    {"an error", "{\"fault\":{\"kind\":\"error\"}}", true},
+    {"a latency", "{\"fault\":{\"kind\":\"latency\",\"ms\":1}}", true},
+    {"a drop", "{\"fault\":{\"kind\":\"drop\"}}", true},
+    {"a quarantine", "{\"fault\":{\"kind\":\"quarantine\"}}", true},
+    {"a mutation", "{\"fault\":{\"kind\":\"mutate\",\"flipBits\":1}}", true},
+    {"a sender, a client",
+     "{\"sender\":\"b@y\",\"client\":\"::1\",\"fault\":{\"kind\":\"error\"}}",
+     true},
+    {"an inbox", "{\"inbox\":\"a@x\",\"fault\":{\"kind\":\"error\"}}", false},
+    {"inboxes", "{\"inbox\":\"*\",\"fault\":{\"kind\":\"error\"}}", false},
+    {"a domain", "{\"domain\":\"x\",\"fault\":{\"kind\":\"error\"}}", false},
+    {"an attempt", "{\"attempt\":{\"lte\":2},\"fault\":{\"kind\":\"error\"}}",
+     false},
+    {"a blackhole", "{\"fault\":{\"kind\":\"blackhole\"}}", false},
+    {"a duplicate", "{\"fault\":{\"kind\":\"duplicate\"}}", false},
+    {"a misdelivery", "{\"fault\":{\"kind\":\"misdeliver\",\"to\":\"c@z\"}}",
+     false},
+    {"greylisting", "{\"fault\":{\"kind\":\"greylist\"}}", false},
+    {"a bucket per inbox",
+     "{\"fault\":{\"kind\":\"throttle\",\"rate\":1,\"per\":\"inbox\"}}", false},
+    {"a bucket per domain",
+     "{\"fault\":{\"kind\":\"throttle\",\"rate\":1,\"per\":\"domain\"}}",
+     false},
+    {"a bucket per sender",
+     "{\"fault\":{\"kind\":\"throttle\",\"rate\":1,\"per\":\"sender\"}}", true},
+    {"a bucket per client",
+     "{\"fault\":{\"kind\":\"throttle\",\"rate\":1,\"per\":\"client\"}}", true},
+    {"a sequence", "{\"fault\":{\"kind\":\"sequence\",\"steps\":[\"451 x\"]}}",
+     false},
+    {"a sequence per client and sender",
+     "{\"fault\":{\"kind\":\"sequence\",\"steps\":[\"451 x\"],"
+     "\"key\":[\"client\",\"sender\"]}}",
+     true},
+};
+
+static void
+test_rule_is_for_message_table(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof turns / sizeof *turns; i++) {
+        struct cm_rule rule = rule_of(turns[i].doc, "message");
+        bool for_message = cm_rule_is_for_message(&rule);
+        cm_rule_fini(&rule);
+        if (for_message != turns[i].for_message)
+            fail_msg("%s: %d", turns[i].name, for_message);
+    }
+}
+
 static void
 test_rule_in_force_until_it_expires(void **state)
 {
@@ -244,6 +297,7 @@ main(void)
         CASE(test_rule_matches_no_beats_unknown),
         CASE(test_rule_matches_null_sender_and_no_domain),
         CASE(test_rule_matches_half_known_facts),
+        CASE(test_rule_is_for_message_table),
         CASE(test_rule_in_force_until_it_expires),
         CASE(test_rule_fini_zeroed),
     };
