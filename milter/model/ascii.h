@@ -39,13 +39,21 @@ cm_ascii_upper(char c)
     return c >= 'a' && c <= 'z' ? (char)(c - ('a' - 'A')) : c;
 }
 
+/* cm_ascii_compare - as strcmp(), but without case. */
+static inline int
+cm_ascii_compare(const char *a, const char *b)
+{
+    while (*a && cm_ascii_lower(*a) == cm_ascii_lower(*b))
+        a++, b++;
+    return (unsigned char)cm_ascii_lower(*a) -
+           (unsigned char)cm_ascii_lower(*b);
+}
+
 /* cm_ascii_equal - the same text but for case? */
 static inline bool
 cm_ascii_equal(const char *a, const char *b)
 {
-    while (*a && cm_ascii_lower(*a) == cm_ascii_lower(*b))
-        a++, b++;
-    return cm_ascii_lower(*a) == cm_ascii_lower(*b);
+    return cm_ascii_compare(a, b) == 0;
 }
 
 /* cm_ascii_is_header_name - RFC 5322 3.6.8: printable, no space, no colon. */

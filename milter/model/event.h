@@ -48,7 +48,9 @@ struct cm_event {
     const struct cm_header *headers;
     size_t nheaders;
     bool headers_known;
-    int64_t size_bytes; /* -1: not known */
+    /* At the end of the message what was received, before it what the client
+     * declared with MAIL. -1: not known. */
+    int64_t size_bytes;
     bool others;     /* other recipients of this message were accepted before */
     int64_t attempt; /* 1 is the first; 0: not known */
 };

@@ -6,10 +6,11 @@
  * known; a condition that could never be told is refused when it is written,
  * for as a rule it would be silently dead.
  *
- * What is known where: the envelope from its commands on; the client's address
- * and greeting in the milter's own events, but not in the hook that sees the
- * commands of the other stages; login and mechanism as the AUTH command or the
- * MTA's macros tell.
+ * What is known where: the envelope from its commands on; the size as the
+ * client declared it with MAIL (SIZE= of RFC 1870), and as it was received at
+ * the end of the message; the client's address and greeting in the milter's own
+ * events, but not in the hook that sees the commands of the other stages; login
+ * and mechanism as the AUTH command or the MTA's macros tell.
  */
 #include "milter/model/match_json.h"
 #include "milter/model/address.h"
@@ -29,11 +30,16 @@ static const struct {
     const char *name;
     unsigned stages;
 } conditions[] = {
-    {"inbox", RECIPIENT},         {"domain", RECIPIENT},
-    {"sender", SENDER},           {"client", BIT(CONNECT) | BIT(HELO) | SENDER},
-    {"helo", BIT(HELO) | SENDER}, {"user", BIT(AUTH) | SENDER},
-    {"mechanism", BIT(AUTH)},     {"header", BIT(MESSAGE)},
-    {"size", BIT(MESSAGE)},       {"attempt", RECIPIENT},
+    {"inbox", RECIPIENT},
+    {"domain", RECIPIENT},
+    {"sender", SENDER},
+    {"client", BIT(CONNECT) | BIT(HELO) | SENDER},
+    {"helo", BIT(HELO) | SENDER},
+    {"user", BIT(AUTH) | SENDER},
+    {"mechanism", BIT(AUTH)},
+    {"header", BIT(MESSAGE)},
+    {"size", SENDER},
+    {"attempt", RECIPIENT},
 };
 
 #define BOUND(n, lo)                                                           \

@@ -56,7 +56,7 @@ struct cm_match {
     char *mechanism;                 /* owned, upper case, NULL: any */
     struct cm_header_match *headers; /* owned */
     size_t nheaders;
-    struct cm_range size;    /* bytes */
+    struct cm_range size;    /* bytes, declared or received: see cm_event */
     struct cm_range attempt; /* 1 is the first */
 };
 

@@ -5,7 +5,9 @@
 #include "milter/err.h"
 #include "milter/model/rule.h"
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /*
  * The ordered list of fault rules, indexed so that a decision's cost does not
@@ -31,8 +33,30 @@ const struct cm_rule *cm_ruleset_at(const struct cm_ruleset *set, size_t i);
 
 /* cm_ruleset_stages - CM_STAGE_BITs at which any rule acts. */
 unsigned cm_ruleset_stages(const struct cm_ruleset *set);
-/* cm_ruleset_wants_headers - does any enabled rule look at headers? */
+
+/*
+ * What must be watched of a message for the enabled rules (see watch.h):
+ * - a header by this name, without case: a condition looks at it, or a mutation
+ *   takes it out; any header at all
+ * - its size, for a condition at the end of the message
+ * - how much of the body's beginning a mutation needs: a number of bytes,
+ *   INT64_MAX for all of it, 0 for none
+ */
+bool cm_ruleset_wants_header(const struct cm_ruleset *set, const char *name);
 bool cm_ruleset_wants_headers(const struct cm_ruleset *set);
+bool cm_ruleset_wants_size(const struct cm_ruleset *set);
+int64_t cm_ruleset_body_bytes(const struct cm_ruleset *set);
+
+/*
+ * cm_ruleset_asks_attempt - must this attempt to deliver be counted? Yes while
+ * a rule in force, at RCPT or later, has an attempt among its conditions and
+ * none of the others is NO, as far as they can be told from this event at RCPT:
+ * client, helo, user, sender and recipient. To be asked before the walk, so
+ * that the number does not depend on which rule acted first. Costs as much as a
+ * walk, and nothing when no rule has such a condition.
+ */
+bool cm_ruleset_asks_attempt(const struct cm_ruleset *set,
+                             const struct cm_event *event);
 
 /*
  * cm_ruleset_next - the position of the first rule at or after from that acts
