@@ -94,8 +94,7 @@ acts(struct cm_session *session, const struct cm_walk *walk,
         !greylist_refuses(session, walk, inbox_name, fate))
         return false;
     /* What cannot be done uses up no hit. */
-    return cm_filter_unavailable(session->filter, fate->fault) ||
-           hit_allowed(session, fate->rule);
+    return cm_fate_hindrance(session, fate) || hit_allowed(session, fate->rule);
 }
 
 static void

@@ -2,6 +2,7 @@
 #ifndef CM_SESSION_H
 #define CM_SESSION_H
 
+#include "milter/filter/fate.h"
 #include "milter/filter/filter.h"
 #include "milter/filter/tuple.h"
 #include "milter/model/address.h"
@@ -12,29 +13,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-struct cm_inbox;
-struct cm_reply;
-struct cm_rule;
 struct cm_ruleset;
 struct cm_view;
-
-/*
- * One fault on its way: decided for one recipient (or for none, before there is
- * one), to act at its stage. A fate that waits for a later stage owns what it
- * points to; cm_session_defer makes it so.
- */
-struct cm_fate {
-    const struct cm_rule *rule;   /* kept alive by inbox, or by the message */
-    const struct cm_fault *fault; /* the rule's, or one step of its sequence */
-    struct cm_inbox *inbox;       /* reference, or NULL: a rule of the list */
-    enum cm_stage stage;
-    int64_t delay_ms; /* latency */
-    const struct cm_reply
-        *reply;            /* error and greylist; lives as long as rule */
-    const char *recipient; /* canonical; "" when the stage knows none */
-    const char *typed;     /* as given in RCPT, for smfi_delrcpt */
-    char detail[64];       /* "attempt 1/2"; "" */
-};
 
 /* A recipient that the MTA was told to accept, kept only while a rule of the
  * list acts at DATA or at the end of the message. */
