@@ -10,18 +10,31 @@
 -- Redis 6:  sha=$(tail -n +2 chaosmilter.lua | redis-cli -x SCRIPT LOAD)
 --           redis-cli EVALSHA $sha 0 set inbox a@example.com '{"enabled":true}'
 --
---   cm_set  kind name document [revision] [actor]
---   cm_get  kind name
---   cm_del  kind name [revision] [actor]
---   cm_list kind [prefix] [after] [limit]
+--   cm_set   kind name document [revision] [actor] [place]
+--   cm_get   kind name
+--   cm_del   kind name [revision] [actor]
+--   cm_list  kind [prefix] [after] [limit]
+--   cm_read  kind [after]
 --   cm_seq
+--   cm_batch actor change ..
 --
--- kind is inbox, rule or box. revision is * (any), 0 (only if there is nothing
--- yet) or the number that must be there. Errors begin with CMINVALID (the call
--- is wrong) or CMCONFLICT (the revision is another one).
+-- A change is one of
+--   set kind name revision place document
+--   del kind name revision
+--   at  kind number
+--
+-- kind is inbox, rule, fault, trigger, effect or box. revision is * (any), 0
+-- (only if there is nothing yet) or the number that must be there. place, for
+-- rules and faults, is a number that orders them; * leaves it as it is, or is
+-- the end for a new one. `at` changes nothing: it demands that the last change
+-- of anything of that kind was this number (0: there was none), which cm_read
+-- tells. Errors begin with CMINVALID (the call is wrong) or CMCONFLICT (the
+-- revision is another one); those of a batch name the change, the first is 1.
 --
 -- What may be wrong is looked at before the first write, and the first write is
--- one that Redis refuses when it is out of memory, so nothing is half applied.
+-- one that Redis refuses when it is out of memory, so nothing is half applied,
+-- of a batch no less. Its changes have sequence numbers in a row, and all log
+-- entries but the last say `more`, so that a reader puts them in force as one.
 
 -- The daemons replace these two by their settings redis.prefix and
 -- address.local_part_case when they load this file.
@@ -32,6 +45,10 @@ local doc_bytes_max = 65536
 local log_doc_bytes_max = 4096
 local log_entries = 100000
 local tombstone_ms = 24 * 3600 * 1000
+local batch_changes_max = 20000
+local batch_bytes_max = 4 * 1024 * 1024
+local read_documents_max = 10000
+local read_bytes_max = 8 * 1024 * 1024
 
 local function invalid(text)
     return redis.error_reply('CMINVALID ' .. text)
@@ -80,16 +97,34 @@ local function canonical_rule(name)
     return name
 end
 
+-- The names of kinds that have a fixed set of them, in any case.
+local function one_of(...)
+    local names = { ... }
+    return function(name)
+        for _, known in ipairs(names) do
+            if lower(name) == known then
+                return known
+            end
+        end
+        return nil, 'the name must be ' .. table.concat(names, ', ')
+    end
+end
+
+local kinds = 'inbox, rule, fault, trigger, effect or box'
 local canonical = {
     inbox = canonical_address,
     box = canonical_address,
     rule = canonical_rule,
+    fault = canonical_rule,
+    trigger = one_of('sender', 'recipient', 'authentication'),
+    effect = one_of('latency'),
 }
+local has_place = { rule = true, fault = true }
 
 -- "inbox:a@example.com", or nil and what is wrong.
 local function identify(kind, name)
     if not canonical[kind or ''] then
-        return nil, 'the kind must be inbox, rule or box'
+        return nil, 'the kind must be ' .. kinds
     end
     if not name then
         return nil, 'the name is missing'
@@ -110,6 +145,18 @@ local function wanted_revision(text)
         return false
     end
     return tonumber(text)
+end
+
+-- nil: none is asked for; false: not a place.
+local function wanted_place(kind, text)
+    if not text or text == '' or text == '*' then
+        return nil
+    end
+    if not has_place[kind] or not string.find(text, '^[1-9]%d*$')
+        or #text > 15 then
+        return false
+    end
+    return text
 end
 
 -- What a JSON object may hold outside its strings. cjson is content with NaN
@@ -186,14 +233,13 @@ local function conflict(id, now, want)
         is = 'is there without a readable revision'
     end
     local wish = want == 0 and 'absent' or 'at revision ' .. integer(want)
-    return redis.error_reply(
-        'CMCONFLICT ' .. id .. ' ' .. is .. ', wanted it ' .. wish)
+    return id .. ' ' .. is .. ', wanted it ' .. wish
 end
 
 -- Anybody may have put anything under our names; find out before writing.
 local function wrong_type()
     local types = { seq = 'string', epoch = 'string', idx = 'zset',
-        log = 'stream' }
+        log = 'stream', kinds = 'hash' }
     for name, wanted in pairs(types) do
         local found = redis.call('TYPE', prefix .. ':' .. name).ok
         if found ~= 'none' and found ~= wanted then
@@ -216,84 +262,241 @@ local function epoch()
     return now
 end
 
-local function log_entry(seq, op, id, doc, actor)
+local function log_entry(now, change, seq, actor, more)
     local entry = { prefix .. ':log', 'MAXLEN', '~', log_entries, '*',
-        'epoch', epoch(), 'seq', integer(seq), 'op', op, 'key', id }
-    if doc and #doc <= log_doc_bytes_max then
-        entry[#entry + 1] = 'doc'
-        entry[#entry + 1] = doc
+        'epoch', now, 'seq', integer(seq), 'op', change.op,
+        'key', change.id }
+    local function add(name, value)
+        entry[#entry + 1] = name
+        entry[#entry + 1] = value
+    end
+    if change.text and #change.text <= log_doc_bytes_max then
+        add('doc', change.text)
     end
     if actor and actor ~= '' then
-        entry[#entry + 1] = 'actor'
-        entry[#entry + 1] = string.sub(actor, 1, 128)
+        add('actor', string.sub(actor, 1, 128))
+    end
+    if more then
+        add('more', '1')
     end
     redis.call('XADD', unpack(entry))
 end
 
-local function set(args)
-    local id, why = identify(args[1], args[2])
-    local doc
+-- A change is planned before anything is written. Returned is the plan, or nil,
+-- the kind of error and what is wrong; an error of Redis's own comes as a
+-- table.
+local function plan_set(kind, name, doc, revision, place)
+    local id, why = identify(kind, name)
+    local want, ord = wanted_revision(revision), wanted_place(kind, place)
     if id then
-        doc, why = check_document(args[3])
+        doc, why = check_document(doc)
     end
-    local want = wanted_revision(args[4])
-    if not doc then
-        return invalid(why)
+    if not id or not doc then
+        return nil, 'CMINVALID', why
     end
     if want == false then
-        return invalid('the revision must be *, 0 or a number')
+        return nil, 'CMINVALID', 'the revision must be *, 0 or a number'
+    end
+    if ord == false then
+        return nil, 'CMINVALID', 'the place must be * or a number, '
+            .. 'and only rules and faults have one'
     end
     local now, failed = current(id)
-    failed = failed or wrong_type()
+    if failed then
+        return nil, failed
+    end
+    if want and (want ~= now.rev or (want == 0 and now.there)) then
+        return nil, 'CMCONFLICT', conflict(id, now, want)
+    end
+    return { op = 'set', kind = kind, id = id, now = now, doc = doc,
+        ord = ord or now.ord }
+end
+
+-- No plan and no error: there is nothing to delete.
+local function plan_del(kind, name, revision)
+    local id, why = identify(kind, name)
+    local want = wanted_revision(revision)
+    if not id then
+        return nil, 'CMINVALID', why
+    end
+    if want == false then
+        return nil, 'CMINVALID', 'the revision must be *, 0 or a number'
+    end
+    local now, failed = current(id)
+    if failed then
+        return nil, failed
+    end
+    if not now.there and not now.orphan then
+        return nil
+    end
+    if want and want ~= now.rev then
+        return nil, 'CMCONFLICT', conflict(id, now, want)
+    end
+    return { op = 'del', kind = kind, id = id, now = now }
+end
+
+-- The number of the last change of a kind; 0: there was none.
+local function last_of(kind)
+    return tonumber(redis.call('HGET', prefix .. ':kinds', kind) or 0) or 0
+end
+
+local function write_set(change, seq)
+    change.rev = change.now.last + 1
+    local text = '{"rev":' .. integer(change.rev) .. ',"seq":' .. integer(seq)
+    if has_place[change.kind] then
+        text = text .. ',"ord":' .. (change.ord or integer(seq))
+    end
+    change.text = text .. ',"doc":' .. change.doc .. '}'
+    redis.call('SET', prefix .. ':cfg:' .. change.id, change.text)
+    redis.call('ZADD', prefix .. ':idx', 0, change.id)
+    if not change.now.there and change.now.last > 0 then
+        redis.call('DEL', prefix .. ':tomb:' .. change.id)
+    end
+end
+
+local function write_del(change)
+    change.rev = change.now.last
+    redis.call('SET', prefix .. ':tomb:' .. change.id, integer(change.rev),
+        'PX', tombstone_ms)
+    redis.call('DEL', prefix .. ':cfg:' .. change.id)
+    redis.call('ZREM', prefix .. ':idx', change.id)
+end
+
+-- The last of the numbers that the changes got. All that could be wrong has
+-- been looked at.
+local function write(changes, actor)
+    local last = redis.call('INCRBY', prefix .. ':seq', #changes)
+    local now = epoch()
+    local touched = {}
+    for i, change in ipairs(changes) do
+        local seq = last - #changes + i
+        if change.op == 'set' then
+            write_set(change, seq)
+        else
+            write_del(change)
+        end
+        touched[change.kind] = seq
+        log_entry(now, change, seq, actor, i < #changes)
+    end
+    for kind, seq in pairs(touched) do
+        redis.call('HSET', prefix .. ':kinds', kind, integer(seq))
+    end
+    return last
+end
+
+-- A single change, as the reply to its call.
+local function commit(change, class, why, actor)
+    if type(class) == 'table' then
+        return class
+    end
+    if class then
+        return redis.error_reply(class .. ' ' .. why)
+    end
+    if not change then
+        return false
+    end
+    local failed = wrong_type()
     if failed then
         return failed
     end
-    if want and (want ~= now.rev or (want == 0 and now.there)) then
-        return conflict(id, now, want)
-    end
+    local seq = write({ change }, actor)
+    return { 'rev', change.rev, 'seq', seq, 'key', change.id }
+end
 
-    local seq = redis.call('INCR', prefix .. ':seq')
-    local rev = now.last + 1
-    local text = '{"rev":' .. integer(rev) .. ',"seq":' .. integer(seq)
-    if args[1] == 'rule' then
-        text = text .. ',"ord":' .. (now.ord or integer(seq))
-    end
-    text = text .. ',"doc":' .. doc .. '}'
-    redis.call('SET', prefix .. ':cfg:' .. id, text)
-    redis.call('ZADD', prefix .. ':idx', 0, id)
-    redis.call('DEL', prefix .. ':tomb:' .. id)
-    log_entry(seq, 'set', id, text, args[5])
-    return { 'rev', rev, 'seq', seq, 'key', id }
+local function set(args)
+    local change, class, why = plan_set(args[1], args[2], args[3], args[4],
+        args[6])
+    return commit(change, class, why, args[5])
 end
 
 local function del(args)
-    local id, why = identify(args[1], args[2])
-    local want = wanted_revision(args[3])
-    if not id then
-        return invalid(why)
-    end
-    if want == false then
-        return invalid('the revision must be *, 0 or a number')
-    end
-    local now, failed = current(id)
-    failed = failed or wrong_type()
-    if failed then
-        return failed
-    end
-    if not now.there and not now.orphan then
-        return false
-    end
-    if want and want ~= now.rev then
-        return conflict(id, now, want)
-    end
+    local change, class, why = plan_del(args[1], args[2], args[3])
+    return commit(change, class, why, args[4])
+end
 
-    local seq = redis.call('INCR', prefix .. ':seq')
-    redis.call('SET', prefix .. ':tomb:' .. id, integer(now.last), 'PX',
-        tombstone_ms)
-    redis.call('DEL', prefix .. ':cfg:' .. id)
-    redis.call('ZREM', prefix .. ':idx', id)
-    log_entry(seq, 'del', id, nil, args[4])
-    return { 'rev', now.last, 'seq', seq, 'key', id }
+-- How many words each change of a batch has, its first one included.
+local words = { set = 6, del = 4, at = 3 }
+
+local function plan_at(kind, number)
+    if not canonical[kind or ''] then
+        return nil, 'CMINVALID', 'the kind must be ' .. kinds
+    end
+    if not string.find(number or '', '^%d+$') or #number > 15 then
+        return nil, 'CMINVALID', 'the last change must be a number'
+    end
+    if tonumber(number) ~= last_of(kind) then
+        return nil, 'CMCONFLICT', 'the last change of any ' .. kind .. ' is '
+            .. integer(last_of(kind)) .. ', wanted it ' .. number
+    end
+    return nil
+end
+
+local function plan_word(args, at)
+    local word = args[at]
+    if not words[word or ''] then
+        return nil, 'CMINVALID', 'a change begins with set, del or at'
+    end
+    if #args < at + words[word] - 1 then
+        return nil, 'CMINVALID', word .. ' has ' .. words[word] - 1
+            .. ' words after it'
+    end
+    if word == 'set' then
+        return plan_set(args[at + 1], args[at + 2], args[at + 5],
+            args[at + 3], args[at + 4])
+    end
+    if word == 'del' then
+        return plan_del(args[at + 1], args[at + 2], args[at + 3])
+    end
+    return plan_at(args[at + 1], args[at + 2])
+end
+
+-- The changes of a batch, planned; or nil and the reply that refuses it.
+local function plan_batch(args)
+    local changes, seen, bytes, number, at = {}, {}, 0, 0, 2
+    while at <= #args do
+        local change, class, why = plan_word(args, at)
+        number = number + 1
+        if change and seen[change.id] then
+            class, why = 'CMINVALID', change.id .. ' is changed twice'
+        elseif number > batch_changes_max then
+            class, why = 'CMINVALID', 'a batch has at most '
+                .. batch_changes_max .. ' changes'
+        elseif change then
+            bytes = bytes + #(change.doc or '')
+            if bytes > batch_bytes_max then
+                class, why = 'CMINVALID', 'the documents of a batch have at '
+                    .. 'most ' .. batch_bytes_max .. ' bytes'
+            end
+        end
+        if type(class) == 'table' then
+            return nil, class
+        end
+        if class then
+            return nil, redis.error_reply(
+                class .. ' change ' .. number .. ': ' .. why)
+        end
+        if change then
+            seen[change.id] = true
+            changes[#changes + 1] = change
+        end
+        at = at + words[args[at]]
+    end
+    return changes
+end
+
+local function batch(args)
+    local changes, refusal = nil, wrong_type()
+    if not refusal then
+        changes, refusal = plan_batch(args)
+    end
+    if refusal then
+        return refusal
+    end
+    local seq = tonumber(redis.call('GET', prefix .. ':seq') or 0)
+    if #changes > 0 then
+        seq = write(changes, args[1])
+    end
+    return { 'changes', #changes, 'seq', seq }
 end
 
 local function get(args)
@@ -308,7 +511,7 @@ local function list(args)
     local kind, begin, after = args[1], args[2] or '', args[3] or ''
     local limit = tonumber(args[4] or '100')
     if not canonical[kind or ''] then
-        return invalid('the kind must be inbox, rule or box')
+        return invalid('the kind must be ' .. kinds)
     end
     if not limit or limit < 1 or limit > 10000 or limit % 1 ~= 0 then
         return invalid('the limit must be 1 to 10000')
@@ -324,6 +527,33 @@ local function list(args)
         names[i] = string.sub(id, #head + 1)
     end
     return names
+end
+
+-- Names and documents of a kind in byte order of the names, as many as fit into
+-- one reply, with the number of the kind's last change. A document that cannot
+-- be read is an empty text.
+local function read(args)
+    local kind, after = args[1], args[2] or ''
+    if not canonical[kind or ''] then
+        return invalid('the kind must be ' .. kinds)
+    end
+    local found, bytes = {}, 0
+    local more = 0
+    local ids = redis.call('ZRANGEBYLEX', prefix .. ':idx',
+        after == '' and '[' .. kind .. ':' or '(' .. kind .. ':' .. after,
+        '(' .. kind .. ';', 'LIMIT', 0, read_documents_max + 1)
+    for i, id in ipairs(ids) do
+        if i > read_documents_max or bytes > read_bytes_max then
+            more = 1
+            break
+        end
+        local text = redis.pcall('GETRANGE', prefix .. ':cfg:' .. id, 0,
+            doc_bytes_max + 96)
+        found[#found + 1] = string.sub(id, #kind + 2)
+        found[#found + 1] = type(text) == 'string' and text or ''
+        bytes = bytes + #found[#found]
+    end
+    return { 'at', last_of(kind), 'more', more, 'documents', found }
 end
 
 local function seq()
@@ -346,14 +576,18 @@ if redis.register_function then
     register('cm_del', del, {})
     register('cm_get', get, { 'no-writes' })
     register('cm_list', list, { 'no-writes' })
+    register('cm_read', read, { 'no-writes' })
+    register('cm_batch', batch, {})
     register('cm_seq', seq, { 'no-writes' })
     return
 end
 
-local commands = { set = set, del = del, get = get, list = list, seq = seq }
+local commands = { set = set, del = del, get = get, list = list, read = read,
+    seq = seq, batch = batch }
 local command = commands[ARGV[1] or '']
 if not command then
-    return invalid('the first argument must be set, del, get, list or seq')
+    return invalid('the first argument must be set, del, get, list, read, '
+        .. 'seq or batch')
 end
 table.remove(ARGV, 1)
 return command(ARGV)

@@ -30,11 +30,21 @@ static const char add_totals_lua[] =
     "return 1\n";
 
 const char *
+cm_commit_print_rev(char out[24], int64_t rev)
+{
+    if (rev == CM_REV_ANY)
+        return "*";
+    snprintf(out, 24, "%" PRId64, rev);
+    return out;
+}
+
+const char *
 cm_kind_name(enum cm_kind kind)
 {
-    static const char *const names[] = {[CM_KIND_INBOX] = "inbox",
-                                        [CM_KIND_RULE] = "rule",
-                                        [CM_KIND_BOX] = "box"};
+    static const char *const names[] = {
+        [CM_KIND_INBOX] = "inbox",   [CM_KIND_RULE] = "rule",
+        [CM_KIND_FAULT] = "fault",   [CM_KIND_TRIGGER] = "trigger",
+        [CM_KIND_EFFECT] = "effect", [CM_KIND_BOX] = "box"};
     assert(kind < CM_KIND_COUNT);
     return names[kind];
 }
@@ -155,8 +165,8 @@ cm_commit_call(struct cm_commits *commits, const struct cm_script *script,
     return st;
 }
 
-static enum cm_status
-unexpected(struct cm_err *err)
+enum cm_status
+cm_commit_unexpected(struct cm_err *err)
 {
     return cm_err_set(err, CM_EPROTO, "Redis: a reply of an unexpected kind");
 }
@@ -229,15 +239,6 @@ cm_doc_fini(struct cm_doc *doc)
     memset(doc, 0, sizeof *doc);
 }
 
-static const char *
-print_rev(char *out, size_t cap, int64_t rev)
-{
-    if (rev == CM_REV_ANY)
-        return "*";
-    snprintf(out, cap, "%" PRId64, rev);
-    return out;
-}
-
 enum cm_status
 cm_commit_set(struct cm_commits *commits, enum cm_kind kind, const char *name,
               const char *doc, size_t len, int64_t rev, int64_t *rev_r,
@@ -249,7 +250,7 @@ cm_commit_set(struct cm_commits *commits, enum cm_kind kind, const char *name,
                           cm_kind_name(kind),
                           name,
                           doc,
-                          print_rev(number, sizeof number, rev)};
+                          cm_commit_print_rev(number, rev)};
     const size_t lens[] = {
         strlen(argv[0]), strlen(argv[1]), strlen(argv[2]), strlen(name), len,
         strlen(argv[5])};
@@ -260,7 +261,7 @@ cm_commit_set(struct cm_commits *commits, enum cm_kind kind, const char *name,
         return st;
     if (reply->type != REDIS_REPLY_ARRAY || reply->elements < 4 ||
         reply->element[1]->type != REDIS_REPLY_INTEGER)
-        st = unexpected(err);
+        st = cm_commit_unexpected(err);
     else if (rev_r)
         *rev_r = reply->element[1]->integer;
     cm_link_reply_free(&reply);
@@ -273,7 +274,7 @@ cm_commit_del(struct cm_commits *commits, enum cm_kind kind, const char *name,
 {
     char number[24];
     const char *argv[] = {commits->keys.seq, "del", cm_kind_name(kind), name,
-                          print_rev(number, sizeof number, rev)};
+                          cm_commit_print_rev(number, rev)};
     struct redisReply *reply = NULL;
     enum cm_status st = cm_commit_call(commits, &commits->documents, &reply, 1,
                                        5, argv, NULL, err);
@@ -283,19 +284,19 @@ cm_commit_del(struct cm_commits *commits, enum cm_kind kind, const char *name,
         st = cm_err_set(err, CM_NOTFOUND, "%s %s is not there",
                         cm_kind_name(kind), name);
     else if (reply->type != REDIS_REPLY_ARRAY)
-        st = unexpected(err);
+        st = cm_commit_unexpected(err);
     cm_link_reply_free(&reply);
     return st;
 }
 
-static enum cm_status
-read_doc(struct cm_doc *doc_r, const struct redisReply *reply,
-         struct cm_err *err)
+enum cm_status
+cm_commit_doc(struct cm_doc *doc_r, const struct redisReply *reply,
+              struct cm_err *err)
 {
     struct cm_envelope envelope;
     struct cm_err why;
     if (reply->type != REDIS_REPLY_STRING)
-        return unexpected(err);
+        return cm_commit_unexpected(err);
     if (reply->len == 0)
         return cm_err_set(err, CM_NOTFOUND, "not there");
     if (reply->len > CM_INBOX_DOC_MAX + CM_ENVELOPE_OVERHEAD)
@@ -311,6 +312,7 @@ read_doc(struct cm_doc *doc_r, const struct redisReply *reply,
     text[envelope.doc_len] = '\0';
     *doc_r = (struct cm_doc){.rev = envelope.rev,
                              .seq = envelope.seq,
+                             .ord = envelope.ord,
                              .text = text,
                              .len = envelope.doc_len};
     return CM_OK;
@@ -332,7 +334,7 @@ cm_commit_get(struct cm_commits *commits, enum cm_kind kind, const char *name,
         st = cm_commit_call(commits, NULL, &reply, 0, 4, argv, NULL, err);
     }
     if (st == CM_OK)
-        st = read_doc(doc_r, reply, err);
+        st = cm_commit_doc(doc_r, reply, err);
     cm_link_reply_free(&reply);
     cm_buf_fini(&key);
     return st;
@@ -354,13 +356,13 @@ cm_commit_texts(char ***texts_r, size_t *n_r, const struct redisReply *reply,
                 struct cm_err *err)
 {
     if (reply->type != REDIS_REPLY_ARRAY)
-        return unexpected(err);
+        return cm_commit_unexpected(err);
     char **texts = calloc(reply->elements + 1, sizeof *texts);
     enum cm_status st = texts ? CM_OK : CM_ENOMEM;
     for (size_t i = 0; st == CM_OK && i < reply->elements; i++) {
         const struct redisReply *at = reply->element[i];
         if (at->type != REDIS_REPLY_STRING)
-            st = unexpected(err);
+            st = cm_commit_unexpected(err);
         else if (!(texts[i] = strndup(at->str, at->len)))
             st = CM_ENOMEM;
     }
@@ -411,7 +413,7 @@ cm_commit_seq(struct cm_commits *commits, char **epoch_r, int64_t *seq_r,
         seq = reply->element[1];
     }
     if (!epoch)
-        st = unexpected(err);
+        st = cm_commit_unexpected(err);
     else if (epoch->type != REDIS_REPLY_STRING)
         st = cm_err_set(err, CM_NOTFOUND, "Redis holds no documents of ours");
     else if (!(*epoch_r = strndup(epoch->str, epoch->len)))

@@ -18,11 +18,15 @@
 enum cm_kind {
     CM_KIND_INBOX, /* name: canonical address; document: VaultSandbox config */
     CM_KIND_RULE,  /* name: rule id; document: a rule of our own API */
+    CM_KIND_FAULT, /* name: id; document: a fault rule of LocalStack's API */
+    CM_KIND_TRIGGER, /* name: "sender", "recipient", "authentication";
+                        document: a trigger of Mailpit's API */
+    CM_KIND_EFFECT,  /* name: "latency"; document: effects of LocalStack's */
     CM_KIND_BOX, /* name: canonical address; an inbox made by POST /api/inboxes
                   */
     CM_KIND_COUNT
 };
-const char *cm_kind_name(enum cm_kind kind); /* "inbox", "rule", "box" */
+const char *cm_kind_name(enum cm_kind kind); /* "inbox", "rule", ... */
 
 #define CM_REV_ANY  (-1) /* write whatever is there */
 #define CM_REV_NONE 0    /* write only if nothing is there */
@@ -47,6 +51,7 @@ enum cm_status cm_commits_load_library(struct cm_commits *commits,
 struct cm_doc {
     int64_t rev; /* 1.. of this document */
     int64_t seq; /* of the commit that wrote it */
+    int64_t ord; /* its place in the order of evaluation; -1: kinds without */
     char *text;  /* owned; NUL-terminated */
     size_t len;
 };

@@ -6,7 +6,8 @@
 #include "milter/store/keys.h"
 #include "milter/store/script.h"
 
-/* What commit.c and fleet.c share; nobody else includes it. */
+/* What the files of documents share (batch.c, commit.c, fleet.c, listing.c);
+ * nobody else includes it. */
 struct cm_commits {
     struct cm_pool *pool; /* borrowed */
     struct cm_keys keys;
@@ -15,6 +16,18 @@ struct cm_commits {
     struct cm_script documents;  /* the same without its first line */
     struct cm_script add_totals; /* KEYS[1] the hash; name, amount, ... */
 };
+
+/* cm_commit_print_rev - as the script wants it; returns out or "*". */
+const char *cm_commit_print_rev(char out[24], int64_t rev);
+
+/* cm_commit_doc - a document from the text of its envelope. "" is CM_NOTFOUND;
+ * CM_EPROTO: it is none. */
+enum cm_status cm_commit_doc(struct cm_doc *doc_r,
+                             const struct redisReply *reply,
+                             struct cm_err *err) CM_MUST_CHECK;
+
+/* cm_commit_unexpected - CM_EPROTO: a reply that no script of ours gives. */
+enum cm_status cm_commit_unexpected(struct cm_err *err);
 
 /*
  * cm_commit_call - borrow a link for one exchange. script NULL: argv is a

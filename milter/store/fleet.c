@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CM_TOTALS_MAX ((CM_SCRIPT_ARGS_MAX - 1) / 2)
+#define CM_TOTALS_MAX ((CM_SCRIPT_ARGS_USUAL - 1) / 2)
 
 enum cm_status
 cm_commit_hosts(struct cm_commits *commits, char ***json_r, struct cm_err *err)

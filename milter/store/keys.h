@@ -14,6 +14,7 @@
  *   :cfg:K     a document in its envelope; K is "inbox:a@example.com"
  *   :idx       sorted set of all K, for paging
  *   :log       stream of changes
+ *   :kinds     number of the last change of each kind of document
  *   :tomb:K    last revision of a deleted document, for a day
  *   :ev        stream of events
  *   :st:...    state of the filters: hosts, totals, greylist and other counters

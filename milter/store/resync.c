@@ -130,13 +130,14 @@ catch_up(struct cm_link *link, const struct cm_keys *keys,
     enum cm_tail what = CM_TAIL_APPLIED;
     enum cm_status st =
         cm_tail_head(link, keys, epoch, sizeof epoch, &seq, &has_data, err);
-    while (st == CM_OK && what == CM_TAIL_APPLIED && pos->seq < seq)
+    while (st == CM_OK && what == CM_TAIL_APPLIED &&
+           (pos->seq < seq || pos->inside))
         st = cm_tail_read(link, keys, replica, pos, true, 0, command_timeout_ms,
                           &what, err);
     if (st != CM_OK)
         return st;
     if (!has_data || strcmp(epoch, pos->epoch) != 0 || what == CM_TAIL_LOST ||
-        pos->seq < seq)
+        pos->seq < seq || pos->inside)
         return cm_err_set(err, CM_ECONFLICT,
                           "the data in Redis changed while it was read");
     return CM_OK;

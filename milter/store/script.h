@@ -13,16 +13,16 @@ struct cm_script {
     char sha[41];
 };
 
-#define CM_SCRIPT_ARGS_MAX 48
+/* Up to so many arguments a call allocates nothing. */
+#define CM_SCRIPT_ARGS_USUAL 48
 
 /* cm_script_init - CM_OK, or CM_EIO when the library has no SHA-1 to give. */
 enum cm_status cm_script_init(struct cm_script *script, const char *text,
                               struct cm_err *err) CM_MUST_CHECK;
 
 /*
- * cm_script_run - argv holds nkeys keys, then arguments; argc of both together,
- * at most CM_SCRIPT_ARGS_MAX. The rest as in cm_link_command; timeout_ms is
- * over both tries.
+ * cm_script_run - argv holds nkeys keys, then arguments; argc of both together.
+ * The rest as in cm_link_command, or CM_ENOMEM; timeout_ms is over both tries.
  */
 enum cm_status cm_script_run(const struct cm_script *script,
                              struct cm_link *link, struct redisReply **reply_r,

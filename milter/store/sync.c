@@ -227,6 +227,7 @@ is_empty(struct cm_sync *sync)
     cm_replica_state(sync->replica, &state);
     sync->pos.epoch[0] = '\0';
     sync->pos.seq = 0;
+    sync->pos.inside = false;
     if (state.inboxes + state.rules + state.broken == 0 &&
         state.epoch[0] == '\0') {
         is_fresh(sync);
@@ -317,7 +318,8 @@ compare(struct cm_sync *sync, struct cm_err *err)
     bool went_back = seq < sync->pos.seq;
     /* What was committed before we asked is in the log now. */
     while (st == CM_OK && what == CM_TAIL_APPLIED &&
-           strcmp(epoch, sync->pos.epoch) == 0 && seq > sync->pos.seq)
+           strcmp(epoch, sync->pos.epoch) == 0 &&
+           (seq > sync->pos.seq || sync->pos.inside))
         st = follow(sync, 0, &what, err);
     if (st != CM_OK)
         return st;

@@ -4,6 +4,9 @@
  * what is left and no word about it, so nothing is trusted but the sequence
  * numbers in the entries, which have no holes. Entries that are not ours (an
  * XADD by hand) are passed over: a hole they hide shows in the next number.
+ *
+ * A batch was written by one script, so its rest is in the log when its first
+ * entry is; rules come into force at its end, however many reads it takes.
  */
 #include "milter/store/tail.h"
 #include "milter/model/inbox.h"
@@ -24,6 +27,7 @@ struct entry {
     const char *epoch, *op, *key, *doc; /* borrowed; NULL: not given */
     size_t doc_len;
     int64_t seq; /* 0: not given */
+    bool more;   /* the next entry belongs to the same batch */
 };
 
 static bool
@@ -59,6 +63,8 @@ read_entry(struct entry *entry, const struct redisReply *fields)
             entry->op = value->str;
         } else if (strcmp(name->str, "key") == 0) {
             entry->key = value->str;
+        } else if (strcmp(name->str, "more") == 0) {
+            entry->more = true;
         }
     }
     return entry->epoch && entry->op && entry->key && entry->seq > 0;
@@ -160,8 +166,10 @@ apply_entry(const struct tail *tail, const struct entry *entry,
     else
         st = fetch(tail->link, tail->keys, tail->replica, entry->key,
                    tail->aside, err);
-    if (st == CM_OK)
+    if (st == CM_OK) {
         pos->seq = entry->seq;
+        pos->inside = entry->more;
+    }
     return st;
 }
 
@@ -221,7 +229,7 @@ cm_tail_read(struct cm_link *link, const struct cm_keys *keys,
         st = apply_entries(&tail, reply->element[0]->element[1], what_r, err);
     else if (reply->type != REDIS_REPLY_NIL)
         st = cm_err_set(err, CM_EPROTO, "Redis: a reply of an unexpected kind");
-    if (!aside && *what_r != CM_TAIL_IDLE)
+    if (!aside && *what_r != CM_TAIL_IDLE && !pos->inside)
         cm_replica_advance(replica, pos->seq);
     cm_link_reply_free(&reply);
     return st;

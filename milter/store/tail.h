@@ -15,6 +15,7 @@ struct cm_position {
     char epoch[64]; /* "" when Redis holds no data of ours */
     int64_t seq;
     char id[48]; /* of the last log entry seen, or "0-0" */
+    bool inside; /* a batch: more of its changes follow */
 };
 
 enum cm_tail {

@@ -5,8 +5,10 @@
  * cases.
  */
 #include "milter/clock.h"
+#include "milter/store/batch.h"
 #include "milter/store/commit.h"
 #include "milter/store/journal.h"
+#include "milter/store/listing.h"
 #include "milter/store/redis.h"
 #include "t/lab/redis_server.h"
 
@@ -464,7 +466,8 @@ test_library_by_redis_cli(void **state)
                "CMCONFLICT inbox:a@example.com is at revision 1, wanted it at "
                "revision 5");
     expect_cli("FCALL cm_set 0 mailbox a@example.com '" OFF "'",
-               "CMINVALID the kind must be inbox, rule or box");
+               "CMINVALID the kind must be inbox, rule, fault, trigger, "
+               "effect or box");
     expect_cli("FCALL cm_set 0 inbox a@example.com",
                "CMINVALID the document is missing");
     expect_cli("FCALL cm_set 0 inbox a@example.com '{' x",
@@ -506,7 +509,7 @@ test_script_by_redis_cli(void **state)
     expect_cli(command, "a@example.com");
     snprintf(command, sizeof command, "EVALSHA %s 0", sha);
     expect_cli(command, "CMINVALID the first argument must be set, del, get, "
-                        "list or seq");
+                        "list, read, seq or batch");
     free(sha);
 }
 
@@ -534,6 +537,8 @@ use_all(struct cm_commits *admin, struct cm_err *err)
 {
     struct cm_total total = {.name = "t", .value = 2};
     struct cm_doc doc = {.text = NULL};
+    struct cm_listing listing = {.docs = NULL};
+    const struct cm_change at = {.what = CM_CHANGE_AT, .kind = CM_KIND_FAULT};
     char **names = NULL, **hosts = NULL, *epoch = NULL;
     int64_t seq = 0;
     redis_say(&server, "FLUSHALL", NULL);
@@ -563,6 +568,11 @@ use_all(struct cm_commits *admin, struct cm_err *err)
         st = cm_commit_hosts(admin, &hosts, err);
     if (st == CM_OK)
         st = cm_commit_forget_hosts(admin, 1, err);
+    if (st == CM_OK)
+        st = cm_commit_read(admin, CM_KIND_RULE, &listing, err);
+    cm_listing_fini(&listing);
+    if (st == CM_OK)
+        st = cm_commit_batch(admin, &at, 1, NULL, NULL, err);
     cm_doc_fini(&doc);
     cm_names_free(&names);
     cm_names_free(&hosts);
@@ -576,9 +586,9 @@ test_acl_admin_is_enough_and_no_more(void **state)
     static const char *const rights[] = {
         "ping",   "eval",    "evalsha",  "function|list", "function|load",
         "type",   "get",     "mget",     "set",           "del",
-        "incr",   "time",    "getrange", "zadd",          "zrem",
+        "incrby", "time",    "getrange", "zadd",          "zrem",
         "zscore", "xadd",    "hvals",    "zrangebylex",   "hgetall",
-        "hmget",  "hincrby", "hdel"};
+        "hmget",  "hincrby", "hdel",     "hget",          "hset"};
     struct cm_link_opts opts = redis_server_opts(&server);
     struct cm_commits *admin = NULL;
     struct cm_pool *own = NULL;
