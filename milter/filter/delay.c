@@ -28,6 +28,14 @@ close_all(struct held *held, enum cm_incident_outcome outcome,
     free(held);
 }
 
+/* The MTA went on without our reply. */
+static void
+forget_commit(struct held *held)
+{
+    for (size_t i = 0; i < held->n; i++)
+        held->at[i].committed = CM_COMMITTED_UNKNOWN;
+}
+
 static void
 on_hold_end(void *arg, enum cm_hold_end end, int64_t measured_ms)
 {
@@ -38,6 +46,7 @@ on_hold_end(void *arg, enum cm_hold_end end, int64_t measured_ms)
         break;
     case CM_HOLD_GONE:
         detail = "the session ended before the reply was due";
+        forget_commit(arg);
         break;
     case CM_HOLD_CUT:
         detail = "cut short: the filter stops";

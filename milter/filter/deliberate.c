@@ -80,8 +80,10 @@ greylist_refuses(struct cm_session *session, const struct cm_walk *walk,
         note_no_answer(session, fate->rule, &err);
         return false;
     }
-    snprintf(fate->detail, sizeof fate->detail, "attempt %lld/%lld",
-             (long long)attempt, (long long)config->max_attempts);
+    snprintf(fate->detail, sizeof fate->detail,
+             "attempt %lld/%lld, retry in %llds", (long long)attempt,
+             (long long)config->max_attempts,
+             (long long)(config->window_ms + 999) / 1000);
     return refused;
 }
 
@@ -123,6 +125,7 @@ cm_deliberate(struct cm_session *session, struct cm_walk *walk,
                                        .fault = &d.rule->fault,
                                        .inbox = d.from_inbox ? inbox : NULL,
                                        .stage = d.rule->stage,
+                                       .occurrence = d.occurrence,
                                        .delay_ms = d.delay_ms,
                                        .reply = d.reply,
                                        .recipient = recipient,

@@ -23,7 +23,8 @@ struct cm_fate {
     const struct cm_fault *fault; /* the rule's, or one step of its sequence */
     struct cm_inbox *inbox;       /* reference, or NULL: a rule of the list */
     enum cm_stage stage;
-    int64_t delay_ms; /* latency */
+    uint64_t occurrence; /* as in struct cm_decision */
+    int64_t delay_ms;    /* latency */
     const struct cm_reply
         *reply;            /* error and greylist; lives as long as rule */
     const char *recipient; /* canonical; "" when the stage knows none */

@@ -7,10 +7,45 @@
 
 #include <stdio.h>
 
+/* The commands that make up one mail. */
+#define CM_STAGES_OF_MAIL                                                      \
+    (CM_STAGE_BIT(CM_STAGE_MAIL) | CM_STAGE_BIT(CM_STAGE_RCPT) |               \
+     CM_STAGE_BIT(CM_STAGE_DATA) | CM_STAGE_BIT(CM_STAGE_MESSAGE))
+
 static void
 copy(char *to, size_t cap, const char *from)
 {
     snprintf(to, cap, "%s", from);
+}
+
+/* What the kind alone does not tell. */
+static const char *
+variant_of(const struct cm_fault *fault)
+{
+    if (fault->kind == CM_FAULT_BLACKHOLE)
+        return fault->u.blackhole.webhooks ? "webhooks" : "";
+    if (fault->kind != CM_FAULT_DROP)
+        return "";
+    bool lost = fault->u.drop.outcome == CM_DROP_LOST;
+    if (fault->u.drop.how == CM_DROP_RST)
+        return lost ? "rst lost" : "rst ackLost";
+    return lost ? "fin lost" : "fin ackLost";
+}
+
+/* Has the MTA the message once the fate is carried out? Before MAIL there is
+ * none, and what comes after a delayed RCPT nobody knows yet. */
+static enum cm_incident_committed
+committed_after(const struct cm_fate *fate)
+{
+    if (fate->fault->kind == CM_FAULT_DROP)
+        return fate->fault->u.drop.outcome == CM_DROP_LOST ? CM_COMMITTED_NO
+                                                           : CM_COMMITTED_YES;
+    if (fate->reply)
+        return CM_STAGE_BIT(fate->stage) & CM_STAGES_OF_MAIL
+                   ? CM_COMMITTED_NO
+                   : CM_COMMITTED_UNKNOWN;
+    return fate->stage == CM_STAGE_MESSAGE ? CM_COMMITTED_YES
+                                           : CM_COMMITTED_UNKNOWN;
 }
 
 void
@@ -23,14 +58,19 @@ cm_incident_make(struct cm_incident *incident_r,
         .time_ms = cm_clock_wall_ms(),
         .kind = fate->fault->kind,
         .stage = fate->stage,
+        .probability_ppb = fate->rule->probability_ppb,
+        .occurrence = fate->occurrence,
+        .committed = committed_after(fate),
         .delay_asked_ms = -1,
         .delay_measured_ms = -1,
     };
     if (in->kind == CM_FAULT_LATENCY)
         in->delay_asked_ms = fate->delay_ms;
+    copy(in->variant, sizeof in->variant, variant_of(fate->fault));
     copy(in->inbox, sizeof in->inbox, fate->recipient);
     if (session->msg.open && session->msg.sender_known)
-        copy(in->sender, sizeof in->sender, session->msg.sender.text);
+        copy(in->sender, sizeof in->sender,
+             session->msg.sender.len > 0 ? session->msg.sender.text : "<>");
     cm_rule_print_name(fate->rule, fate->inbox != NULL, in->rule,
                        sizeof in->rule);
     copy(in->client, sizeof in->client, session->client_text);
@@ -88,6 +128,8 @@ cm_incident_close(struct cm_filter *filter, struct cm_incident *in,
     in->outcome = outcome;
     if (detail)
         copy(in->detail, sizeof in->detail, detail);
+    if (outcome != CM_INCIDENT_APPLIED)
+        in->committed = CM_COMMITTED_UNKNOWN;
     if (outcome == CM_INCIDENT_UNAVAILABLE || outcome == CM_INCIDENT_SHED)
         in->reply[0] = '\0'; /* nothing was sent */
     count(filter, outcome);

@@ -204,6 +204,7 @@ cm_decide_next(struct cm_walk *walk, struct cm_decision *d_r)
             .rule = chance.rule,
             .fault = chance.fault,
             .from_inbox = chance.from_inbox,
+            .occurrence = walk->occurrence,
         };
         if (needs_occurrence(chance.rule) && !walk->occurrence_known)
             return CM_DECIDE_NEED_OCCURRENCE;

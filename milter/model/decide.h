@@ -40,7 +40,8 @@ struct cm_decision {
     const struct cm_rule *rule;   /* borrowed from the inbox or the rule set */
     const struct cm_fault *fault; /* the rule's, or one step of its sequence */
     bool from_inbox;
-    int64_t delay_ms;             /* of a latency fault, else 0 */
+    uint64_t occurrence; /* that its seeded coin was tossed for; 0: no such */
+    int64_t delay_ms;    /* of a latency fault, else 0 */
     const struct cm_reply *reply; /* of error, greylist and throttle, else
                                      NULL; borrowed as rule is, or static */
 };

@@ -11,9 +11,11 @@
 #include "milter/store/journal.h"
 #include "milter/clock.h"
 #include "milter/store/backoff.h"
+#include "milter/store/entry.h"
 #include "milter/store/keys.h"
 #include "milter/store/redis.h"
 #include "milter/store/script.h"
+#include "milter/store/tally.h"
 #include "milter/store/thread.h"
 
 #include <errno.h>
@@ -29,31 +31,6 @@
 #define CM_JOURNAL_BATCH    64
 #define CM_JOURNAL_FLUSH_MS 250 /* totals wait at most that long */
 #define CM_JOURNAL_STOP_MS  200
-
-enum total {
-    TOTAL_EVENTS,
-    TOTAL_LATENCY_MS,
-    TOTAL_ERRORS,
-    TOTAL_DROPS,
-    TOTAL_GREYLIST,
-    TOTAL_BLACKHOLE,
-    TOTAL_CONNECTIONS,
-    TOTAL_MESSAGES,
-    TOTAL_RECIPIENTS,
-    TOTAL_COUNT
-};
-
-static const char *const total_names[] = {
-    [TOTAL_EVENTS] = "chaos.events_total",
-    [TOTAL_LATENCY_MS] = "chaos.latency_injected_ms",
-    [TOTAL_ERRORS] = "chaos.errors_returned_total",
-    [TOTAL_DROPS] = "chaos.connections_dropped_total",
-    [TOTAL_GREYLIST] = "chaos.greylist_rejections_total",
-    [TOTAL_BLACKHOLE] = "chaos.blackhole_total",
-    [TOTAL_CONNECTIONS] = "connections.total",
-    [TOTAL_MESSAGES] = "email.received_total",
-    [TOTAL_RECIPIENTS] = "email.recipients_total",
-};
 
 /* KEYS: totals, the host's last token; token, then name and amount in turns */
 static const char flush_lua[] =
@@ -77,7 +54,7 @@ struct cm_journal {
     bool running; /* the thread is to be joined; the owner's */
     int wake_fd;  /* ends an exchange at stop */
 
-    _Atomic int64_t totals[TOTAL_COUNT]; /* not yet in a batch */
+    struct cm_tally tally; /* not yet in a batch */
     atomic_uint_fast64_t dropped;
 
     pthread_mutex_t lock;
@@ -90,76 +67,20 @@ struct cm_journal {
     /* the thread's own */
     struct cm_link *link;
     struct cm_backoff backoff;
-    int64_t batch[TOTAL_COUNT]; /* being flushed */
-    char token[64];             /* of the batch; "" when there is none */
+    int64_t batch[CM_TALLY_CELLS]; /* being flushed */
+    char token[64];                /* of the batch; "" when there is none */
     uint64_t tokens;
     int64_t started_us;
     int64_t retry_at_ms, stop_at_ms;
 };
 
-const char *
-cm_incident_outcome_name(enum cm_incident_outcome outcome)
-{
-    switch (outcome) {
-    case CM_INCIDENT_APPLIED:
-        return "applied";
-    case CM_INCIDENT_UNAVAILABLE:
-        return "unavailable";
-    case CM_INCIDENT_SHADOW:
-        return "shadow";
-    case CM_INCIDENT_SHED:
-        return "shed";
-    }
-    return "unknown";
-}
-
 /* --- the mail path --- */
-
-static void
-add(struct cm_journal *journal, enum total total, int64_t n)
-{
-    atomic_fetch_add_explicit(&journal->totals[total], n, memory_order_relaxed);
-}
-
-static void
-count_incident(struct cm_journal *journal, const struct cm_incident *incident)
-{
-    if (incident->outcome != CM_INCIDENT_APPLIED)
-        return;
-    add(journal, TOTAL_EVENTS, 1);
-    switch (incident->kind) {
-    case CM_FAULT_ERROR:
-        add(journal, TOTAL_ERRORS, 1);
-        break;
-    case CM_FAULT_LATENCY:
-        if (incident->delay_measured_ms > 0)
-            add(journal, TOTAL_LATENCY_MS, incident->delay_measured_ms);
-        break;
-    case CM_FAULT_DROP:
-        add(journal, TOTAL_DROPS, 1);
-        break;
-    case CM_FAULT_GREYLIST:
-        add(journal, TOTAL_GREYLIST, 1);
-        break;
-    case CM_FAULT_BLACKHOLE:
-        add(journal, TOTAL_BLACKHOLE, 1);
-        break;
-    case CM_FAULT_THROTTLE:
-    case CM_FAULT_SEQUENCE:
-    case CM_FAULT_QUARANTINE:
-    case CM_FAULT_DUPLICATE:
-    case CM_FAULT_MISDELIVER:
-    case CM_FAULT_MUTATE:
-    case CM_FAULT_COUNT:
-        break;
-    }
-}
 
 void
 cm_journal_record(struct cm_journal *journal,
                   const struct cm_incident *incident)
 {
-    count_incident(journal, incident);
+    cm_tally_incident(&journal->tally, incident);
     pthread_mutex_lock(&journal->lock);
     if (journal->used < journal->ring_size) {
         size_t at = (journal->first + journal->used) % journal->ring_size;
@@ -175,11 +96,7 @@ cm_journal_record(struct cm_journal *journal,
 void
 cm_journal_count(struct cm_journal *journal, enum cm_count what, int64_t n)
 {
-    static const enum total totals[] = {
-        [CM_COUNT_CONNECTIONS] = TOTAL_CONNECTIONS,
-        [CM_COUNT_MESSAGES] = TOTAL_MESSAGES,
-        [CM_COUNT_RECIPIENTS] = TOTAL_RECIPIENTS};
-    add(journal, totals[what], n);
+    cm_tally_count(&journal->tally, what, n);
 }
 
 uint64_t
@@ -194,14 +111,7 @@ cm_journal_dropped(const struct cm_journal *journal)
 static void
 fill_batch(struct cm_journal *journal)
 {
-    bool any = false;
-    if (*journal->token)
-        return;
-    for (int i = 0; i < TOTAL_COUNT; i++) {
-        journal->batch[i] = atomic_exchange(&journal->totals[i], 0);
-        any = any || journal->batch[i] != 0;
-    }
-    if (any)
+    if (!*journal->token && cm_tally_take(&journal->tally, journal->batch))
         snprintf(journal->token, sizeof journal->token, "%" PRId64 "-%" PRIu64,
                  journal->started_us, ++journal->tokens);
 }
@@ -209,20 +119,22 @@ fill_batch(struct cm_journal *journal)
 static enum cm_status
 append_batch(struct cm_journal *journal, bool by_text, struct cm_err *err)
 {
-    const char *argv[6 + 2 * TOTAL_COUNT] = {by_text ? "EVAL" : "EVALSHA",
-                                             by_text ? journal->flush.text
-                                                     : journal->flush.sha,
-                                             "2",
-                                             journal->keys.totals,
-                                             journal->flush_key,
-                                             journal->token};
-    char numbers[TOTAL_COUNT][24];
+    const char *argv[6 + 2 * CM_TALLY_CELLS] = {by_text ? "EVAL" : "EVALSHA",
+                                                by_text ? journal->flush.text
+                                                        : journal->flush.sha,
+                                                "2",
+                                                journal->keys.totals,
+                                                journal->flush_key,
+                                                journal->token};
+    char names[CM_TALLY_CELLS][CM_TALLY_NAME_BYTES];
+    char numbers[CM_TALLY_CELLS][24];
     int argc = 6;
-    for (int i = 0; i < TOTAL_COUNT; i++) {
+    for (size_t i = 0; i < CM_TALLY_CELLS; i++) {
         if (journal->batch[i] == 0)
             continue;
+        cm_tally_name(i, names[i], sizeof names[i]);
         snprintf(numbers[i], sizeof numbers[i], "%" PRId64, journal->batch[i]);
-        argv[argc++] = total_names[i];
+        argv[argc++] = names[i];
         argv[argc++] = numbers[i];
     }
     return cm_link_append(journal->link, argc, argv, NULL, err);
@@ -232,34 +144,14 @@ static enum cm_status
 append_incident(struct cm_journal *journal, const struct cm_incident *incident,
                 uint64_t n, struct cm_err *err)
 {
-    char time[24], number[24], asked[24], measured[24], others[16];
-    snprintf(time, sizeof time, "%" PRId64, incident->time_ms);
-    snprintf(number, sizeof number, "%" PRIu64, n);
-    snprintf(asked, sizeof asked, "%" PRId64, incident->delay_asked_ms);
-    snprintf(measured, sizeof measured, "%" PRId64,
-             incident->delay_measured_ms);
-    snprintf(others, sizeof others, "%u", incident->others);
-    const char *fields[][2] = {
-        {"time", time},
-        {"host", journal->host_id},
-        {"n", number},
-        {"kind", cm_fault_name(incident->kind)},
-        {"outcome", cm_incident_outcome_name(incident->outcome)},
-        {"stage", cm_stage_name(incident->stage)},
-        {"inbox", incident->inbox},
-        {"sender", incident->sender},
-        {"rule", incident->rule},
-        {"client", incident->client},
-        {"qid", incident->queue_id},
-        {"reply", incident->reply},
-        {"detail", incident->detail},
-        {"asked", asked},
-        {"measured", measured},
-        {"others", others},
-    };
-    const char *argv[6 + sizeof fields / sizeof **fields] = {
+    struct cm_entry_texts texts;
+    const char *argv[6 + 2 * CM_ENTRY_FIELDS] = {
         "XADD", journal->keys.events, "MAXLEN", "~", journal->stream_max, "*"};
-    memcpy(argv + 6, fields, sizeof fields);
+    cm_entry_print(&texts, incident, journal->host_id, n);
+    for (int i = 0; i < CM_ENTRY_FIELDS; i++) {
+        argv[6 + 2 * i] = cm_entry_field_name((enum cm_entry_field)i);
+        argv[7 + 2 * i] = texts.at[i];
+    }
     return cm_link_append(journal->link, sizeof argv / sizeof *argv, argv, NULL,
                           err);
 }
@@ -369,10 +261,7 @@ send_all(struct cm_journal *journal, struct cm_err *err)
 static bool
 has_totals(const struct cm_journal *journal)
 {
-    bool any = *journal->token != '\0';
-    for (int i = 0; i < TOTAL_COUNT; i++)
-        any = any || atomic_load(&journal->totals[i]) != 0;
-    return any;
+    return *journal->token != '\0' || cm_tally_any(&journal->tally);
 }
 
 /* Waits for something to do. With the lock held. */

@@ -3,11 +3,10 @@
 #define CM_JOURNAL_H
 
 #include "milter/err.h"
-#include "milter/model/rule.h"
-#include "milter/model/stage.h"
+#include "milter/store/incident.h"
 #include "milter/store/link.h"
 
-#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /*
@@ -17,52 +16,13 @@
  * Redis is away the totals are kept and added later; events beyond the ring are
  * dropped and counted.
  *
- * Fields of a stream entry, all texts, all always there:
- *   time      wall clock, ms since the epoch
- *   host      host_id of the filter
- *   n         number of the incident in that process, from 1. An entry whose
- *             acknowledgement was lost is sent again: host and n are its
- *             identity
- *   kind, outcome, stage          by name: greylist, applied, rcpt
- *   inbox, sender, rule, client, qid, reply, detail
- *   asked, measured               ms, or -1
- *   others                        recipients
+ * The fields of a stream entry are in entry.h, the totals in tally.h.
  *
  * Totals are added exactly once, also when an acknowledgement is lost: each
  * batch has a token, and the script that adds it keeps the last one of each
  * host for a day (<prefix>:st:flush:<host_id>).
- *
- * Totals (fields of the hash): chaos.events_total, chaos.latency_injected_ms,
- * chaos.errors_returned_total, chaos.connections_dropped_total,
- * chaos.greylist_rejections_total, chaos.blackhole_total, connections.total,
- * email.received_total, email.recipients_total.
  */
 struct cm_journal;
-
-enum cm_incident_outcome {
-    CM_INCIDENT_APPLIED,     /* the fault happened */
-    CM_INCIDENT_UNAVAILABLE, /* it was due and could not be done; nothing was */
-    CM_INCIDENT_SHADOW,      /* shadow mode: it would have happened */
-    CM_INCIDENT_SHED         /* held back by a cap of our own */
-};
-const char *cm_incident_outcome_name(enum cm_incident_outcome outcome);
-
-#define CM_INCIDENT_TEXT 128
-struct cm_incident {
-    int64_t time_ms; /* wall clock */
-    enum cm_fault_kind kind;
-    enum cm_incident_outcome outcome;
-    enum cm_stage stage;
-    char inbox[321], sender[321];
-    char rule[CM_RULE_NAME_BYTES]; /* "inbox:greylist", "r7" */
-    char client[46];
-    char queue_id[64];             /* "" when not known yet */
-    char reply[CM_INCIDENT_TEXT];  /* as sent: "451 4.7.1 ..."; "" if none */
-    char detail[CM_INCIDENT_TEXT]; /* "attempt 1/2", why it was unavailable; ""
-                                    */
-    int64_t delay_asked_ms, delay_measured_ms; /* latency; -1 otherwise */
-    unsigned others; /* further recipients of the same message it touched */
-};
 
 struct cm_journal_opts {
     struct cm_link_opts link; /* deep-copied */

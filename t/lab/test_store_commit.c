@@ -690,6 +690,10 @@ incident(enum cm_fault_kind kind)
                                 .detail = "attempt 1/2",
                                 .delay_asked_ms = -1,
                                 .delay_measured_ms = 40,
+                                .variant = "v",
+                                .probability_ppb = 5,
+                                .occurrence = 3,
+                                .committed = CM_COMMITTED_NO,
                                 .others = 2};
 }
 
@@ -704,22 +708,26 @@ total(const char *name)
 static void
 test_journal_event_holds_every_field(void **state)
 {
-    static const char *const expected[] = {"time",     "1700000000000",
-                                           "host",     "host-1",
-                                           "n",        "1",
-                                           "kind",     "greylist",
-                                           "outcome",  "applied",
-                                           "stage",    "rcpt",
-                                           "inbox",    "i@x",
-                                           "sender",   "s@y",
-                                           "rule",     "inbox:greylist",
-                                           "client",   "192.0.2.1",
-                                           "qid",      "",
-                                           "reply",    "451 4.7.1 later",
-                                           "detail",   "attempt 1/2",
-                                           "asked",    "-1",
-                                           "measured", "40",
-                                           "others",   "2"};
+    static const char *const expected[] = {"time",        "1700000000000",
+                                           "host",        "host-1",
+                                           "n",           "1",
+                                           "kind",        "greylist",
+                                           "outcome",     "applied",
+                                           "stage",       "rcpt",
+                                           "variant",     "v",
+                                           "inbox",       "i@x",
+                                           "sender",      "s@y",
+                                           "rule",        "inbox:greylist",
+                                           "client",      "192.0.2.1",
+                                           "qid",         "",
+                                           "reply",       "451 4.7.1 later",
+                                           "detail",      "attempt 1/2",
+                                           "probability", "5",
+                                           "occurrence",  "3",
+                                           "committed",   "no",
+                                           "asked",       "-1",
+                                           "measured",    "40",
+                                           "others",      "2"};
     struct cm_journal *journal = start_journal(16);
     struct cm_incident one = incident(CM_FAULT_GREYLIST);
     (void)state;
@@ -763,6 +771,10 @@ test_journal_totals_by_kind(void **state)
     assert_int_equal(total("connections.total"), 5);
     assert_int_equal(total("email.received_total"), 6);
     assert_int_equal(total("email.recipients_total"), 7);
+    assert_int_equal(total("faults.drop.rcpt.applied"), 1);
+    assert_int_equal(total("faults.drop.rcpt.unavailable"), 1);
+    assert_int_equal(total("faults.drop.rcpt.shadow"), 1);
+    assert_int_equal(total("faults.drop.message.applied"), 0);
     assert_int_equal(redis_say(&server, "XLEN", "{cm}:ev", NULL)->integer,
                      3 * CM_FAULT_COUNT);
 }

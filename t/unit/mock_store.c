@@ -228,11 +228,3 @@ cm_journal_dropped(const struct cm_journal *journal)
     (void)journal;
     return 0;
 }
-
-const char *
-cm_incident_outcome_name(enum cm_incident_outcome outcome)
-{
-    static const char *const names[] = {"applied", "unavailable", "shadow",
-                                        "shed"};
-    return names[outcome];
-}

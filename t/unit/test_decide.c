@@ -288,8 +288,10 @@ fate(const struct cm_inbox *inbox, const struct cm_ruleset *rules)
         cm_decide_start(&walk, inbox, rules, &it.event, &it.coin);
         assert_int_equal(cm_decide_next(&walk, &d), CM_DECIDE_NEED_OCCURRENCE);
         cm_decide_occurrence(&walk, n);
-        if (cm_decide_next(&walk, &d) == CM_DECIDE_FAULT)
+        if (cm_decide_next(&walk, &d) == CM_DECIDE_FAULT) {
+            assert_int_equal(d.occurrence, n);
             fired |= UINT64_C(1) << (n - 1);
+        }
     }
     return fired;
 }

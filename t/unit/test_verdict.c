@@ -235,7 +235,7 @@ test_rcpt_greylist_asks_with_its_keys_and_refuses(void **state)
     assert_string_equal(mock_store.asked_inbox, "a@example.com");
     assert_string_equal(mock_store.asked_sender, "s@example.net");
     assert_string_equal(mock_store.asked_client, "192.0.2.1");
-    assert_string_equal(only_incident()->detail, "attempt 1/2");
+    assert_string_equal(only_incident()->detail, "attempt 1/2, retry in 300s");
 }
 
 static void
