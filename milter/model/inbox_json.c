@@ -13,6 +13,7 @@
 
 #include <jansson.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -49,6 +50,8 @@ static const struct cm_member random_error_members[] = {
      .choices = CM_MEMBER_TEXTS("temporary", "permanent"),
      .has_default = true,
      .default_texts = CM_MEMBER_TEXTS("temporary")},
+    {.name = "code", .type = CM_MEMBER_INTEGER, .min = 400, .max = 599},
+    {.name = "text", .type = CM_MEMBER_STRING, .max = CM_REPLY_LINE_BYTES_MAX},
     STAGE("rcpt", "data", "message"),
     CM_MEMBER_ROW_END,
 };
@@ -100,6 +103,26 @@ complain_shape(const json_t *in, const char *prefix,
                        name);
 }
 
+/* What the table cannot say of a reply of one's own. */
+static void
+check_reply(const json_t *config, const json_t *in, const char *prefix,
+            struct cm_problems *problems)
+{
+    char path[sizeof problems->at[0].path];
+    const json_t *error = json_object_get(config, "randomError");
+    const json_t *given = json_object_get(in, "randomError");
+    const json_t *text = json_object_get(error, "text");
+    if (!text)
+        return;
+    snprintf(path, sizeof path, "%srandomError.", prefix);
+    const char *wrong =
+        cm_reply_check_line(json_string_value(text), json_string_length(text));
+    if (wrong)
+        cm_member_problem(problems, path, "text", "%s", wrong);
+    else if (!json_object_get(given, "code"))
+        cm_member_problem(problems, path, "text", "must come with a code");
+}
+
 enum cm_status
 cm_inbox_normalize(struct json_t **out_r, const struct json_t *in,
                    const char *prefix, struct cm_problems *problems)
@@ -112,6 +135,8 @@ cm_inbox_normalize(struct json_t **out_r, const struct json_t *in,
             cm_members_normalize(&out, in, config_members, prefix, problems);
     else
         complain_shape(in, prefix, problems);
+    if (out)
+        check_reply(out, in, prefix, problems);
     if (status == CM_OK && problems->n + problems->dropped > before)
         status = CM_EINVAL;
     if (status == CM_OK)
@@ -151,7 +176,7 @@ stage_or(const json_t *part, enum cm_stage fallback)
     return stage;
 }
 
-static void
+static enum cm_status
 fill_drop(struct cm_rule *rule, const json_t *part)
 {
     rule->stage = CM_STAGE_MESSAGE;
@@ -161,6 +186,7 @@ fill_drop(struct cm_rule *rule, const json_t *part)
         .how = flag(part, "graceful") ? CM_DROP_FIN : CM_DROP_RST,
         .outcome = CM_DROP_LOST,
     };
+    return CM_OK;
 }
 
 static enum cm_track
@@ -172,7 +198,7 @@ track_by(const json_t *part)
     return strcmp(name, "sender") == 0 ? CM_TRACK_SENDER : CM_TRACK_IP_SENDER;
 }
 
-static void
+static enum cm_status
 fill_greylist(struct cm_rule *rule, const json_t *part)
 {
     double attempts =
@@ -188,9 +214,22 @@ fill_greylist(struct cm_rule *rule, const json_t *part)
         .min_delay_ms = 0,
         .track = track_by(part),
     };
+    return CM_OK;
 }
 
-static void
+/* A reply of the inbox's own instead of one drawn from the lists. */
+static enum cm_status
+make_reply(const json_t *part, struct cm_reply **reply_r)
+{
+    const char *text = json_string_value(json_object_get(part, "text"));
+    int code = (int)json_integer_value(json_object_get(part, "code"));
+    if (!text)
+        text = cm_reply_default_text();
+    return cm_reply_new(reply_r, code, cm_reply_default_enhanced(code), &text,
+                        1, NULL);
+}
+
+static enum cm_status
 fill_random_error(struct cm_rule *rule, const json_t *part)
 {
     unsigned types = 0;
@@ -203,19 +242,23 @@ fill_random_error(struct cm_rule *rule, const json_t *part)
     rule->stage = stage_or(part, CM_STAGE_RCPT);
     rule->probability_ppb = probability(part, "errorRate");
     rule->fault.kind = CM_FAULT_ERROR;
+    if (json_object_get(part, "code"))
+        return make_reply(part, &rule->fault.u.error.reply);
     rule->fault.u.error.types = types ? types : CM_REPLY_TEMPORARY;
+    return CM_OK;
 }
 
-static void
+static enum cm_status
 fill_blackhole(struct cm_rule *rule, const json_t *part)
 {
     rule->stage = CM_STAGE_MESSAGE;
     rule->probability_ppb = CM_COIN_ALWAYS;
     rule->fault.kind = CM_FAULT_BLACKHOLE;
     rule->fault.u.blackhole.webhooks = flag(part, "triggerWebhooks");
+    return CM_OK;
 }
 
-static void
+static enum cm_status
 fill_latency(struct cm_rule *rule, const json_t *part)
 {
     int64_t min_ms = number(part, "minDelayMs", CM_FAULT_DELAY_MAX_MS);
@@ -229,13 +272,14 @@ fill_latency(struct cm_rule *rule, const json_t *part)
         .min_ms = spread ? min_ms : max_ms,
         .max_ms = max_ms,
     };
+    return CM_OK;
 }
 
 /* In the order of priority. */
 static const struct {
     const char *member;
     const char *id;
-    void (*fill)(struct cm_rule *rule, const json_t *part);
+    enum cm_status (*fill)(struct cm_rule *rule, const json_t *part);
 } parts[CM_INBOX_RULES_MAX] = {
     {"connectionDrop", "drop", fill_drop},
     {"greylist", "greylist", fill_greylist},
@@ -261,7 +305,9 @@ add_rules(struct cm_inbox *inbox, const json_t *config)
         rule->expires_at_ms = CM_RULE_NEVER_EXPIRES; /* the inbox expires */
         rule->seeded = seed != NULL;
         rule->seed = (uint64_t)json_integer_value(seed);
-        parts[i].fill(rule, part);
+        enum cm_status status = parts[i].fill(rule, part);
+        if (status != CM_OK)
+            return status;
     }
     return CM_OK;
 }

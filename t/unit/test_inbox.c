@@ -98,6 +98,11 @@ static const struct {
      "\"retryWindowMs\":300000,\"maxAttempts\":2,\"trackBy\":\"ip_sender\","
      "\"stage\":\"message\"},\"seed\":9223372036854775807,"
      "\"description\":\"caf\xc3\xa9\"}"},
+    {"ours: one reply instead of a draw",
+     "{\"enabled\":true,\"randomError\":{\"enabled\":true,"
+     "\"text\":\"100% full\",\"code\":452}}",
+     "{\"enabled\":true,\"randomError\":{\"enabled\":true,\"errorRate\":0.1,"
+     "\"errorTypes\":[\"temporary\"],\"code\":452,\"text\":\"100% full\"}}"},
 };
 
 static json_t *
@@ -206,6 +211,17 @@ static const struct {
      "randomError.stage must be one of the following values: rcpt, data, "
      "message; greylist.stage must be one of the following values: rcpt, "
      "message"},
+    {"ours: a code that SMTP has not",
+     "{\"enabled\":true,\"randomError\":{\"enabled\":true,\"code\":399,"
+     "\"text\":\"no\"}}",
+     "randomError.code must not be less than 400"},
+    {"ours: a text alone",
+     "{\"enabled\":true,\"randomError\":{\"enabled\":true,\"text\":\"no\"}}",
+     "randomError.text must come with a code"},
+    {"H1 a second reply in the text",
+     "{\"enabled\":true,\"randomError\":{\"enabled\":true,\"code\":451,"
+     "\"text\":\"x\\r\\n250 ok\"}}",
+     "randomError.text must be printable ASCII without line breaks"},
     {"a name that is not ASCII",
      "{\"enabled\":true,\"\xc3\xbc\\r\\n250 ok\":1}",
      "property ????250 ok should not exist"},
@@ -486,6 +502,21 @@ test_inbox_compile_empty_error_types_are_temporary(void **state)
 }
 
 static void
+test_inbox_compile_code_gives_one_reply(void **state)
+{
+    struct cm_inbox *inbox =
+        compile("{\"enabled\":true,\"randomError\":{\"enabled\":true,"
+                "\"code\":550,\"text\":\"100% full\"}}");
+    const struct cm_reply *reply = inbox->rules[0].fault.u.error.reply;
+    (void)state;
+    assert_non_null(reply);
+    assert_int_equal(reply->code, 550);
+    assert_string_equal(reply->enhanced, "5.3.0");
+    assert_string_equal(reply->wire[0], "100%% full");
+    cm_inbox_release(&inbox);
+}
+
+static void
 test_inbox_active_only_when_something_can_hurt(void **state)
 {
     static const struct {
@@ -635,6 +666,7 @@ main(void)
         cmocka_unit_test(test_inbox_compile_what_it_was_told),
         cmocka_unit_test(test_inbox_compile_track_by_table),
         cmocka_unit_test(test_inbox_compile_empty_error_types_are_temporary),
+        cmocka_unit_test(test_inbox_compile_code_gives_one_reply),
         cmocka_unit_test(test_inbox_active_only_when_something_can_hurt),
         cmocka_unit_test(test_inbox_compile_bad_document_says_why),
         cmocka_unit_test(test_inbox_compile_document_has_a_limit),
