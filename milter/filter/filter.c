@@ -70,6 +70,7 @@ cm_filter_unavailable(const struct cm_filter *filter,
     case CM_FAULT_DUPLICATE:
     case CM_FAULT_MISDELIVER:
     case CM_FAULT_MUTATE:
+    case CM_FAULT_HIDE:
         return "this filter has no such fault";
     case CM_FAULT_COUNT:
         break;

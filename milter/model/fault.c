@@ -30,6 +30,7 @@ static const struct {
     [CM_FAULT_DUPLICATE] = {"duplicate", BIT(MESSAGE), CM_STAGE_MESSAGE},
     [CM_FAULT_MISDELIVER] = {"misdeliver", BIT(MESSAGE), CM_STAGE_MESSAGE},
     [CM_FAULT_MUTATE] = {"mutate", BIT(MESSAGE), CM_STAGE_MESSAGE},
+    [CM_FAULT_HIDE] = {"hide", BIT(HELO), CM_STAGE_HELO},
 };
 
 void
@@ -56,6 +57,9 @@ cm_fault_fini(struct cm_fault *fault)
     case CM_FAULT_MUTATE:
         free(fault->u.mutate.name);
         free(fault->u.mutate.value);
+        break;
+    case CM_FAULT_HIDE:
+        free(fault->u.hide);
         break;
     case CM_FAULT_LATENCY:
     case CM_FAULT_DROP:

@@ -26,6 +26,7 @@ enum cm_fault_kind {
     CM_FAULT_DUPLICATE,
     CM_FAULT_MISDELIVER,
     CM_FAULT_MUTATE,
+    CM_FAULT_HIDE,
     CM_FAULT_COUNT
 };
 
@@ -121,6 +122,7 @@ struct cm_fault {
         char *quarantine_reason; /* owned */
         char *misdeliver_to;     /* owned, canonical address */
         struct cm_fault_mutate mutate;
+        char *hide; /* owned; EHLO keywords in capitals: "STARTTLS,SIZE" */
     } u;
 };
 

@@ -93,6 +93,7 @@ static const struct {
     [CM_FAULT_MISDELIVER] = {cm_fault_misdeliver_members,
                              cm_fault_build_misdeliver},
     [CM_FAULT_MUTATE] = {cm_fault_mutate_members, cm_fault_build_mutate},
+    [CM_FAULT_HIDE] = {cm_fault_hide_members, cm_fault_build_hide},
 };
 
 static enum cm_status
@@ -110,7 +111,7 @@ compile(struct cm_fault *fault_r, const json_t *doc, const char *name,
                           "must be one of the following values: error, "
                           "latency, drop, greylist, blackhole, throttle, "
                           "sequence, quarantine, duplicate, misdeliver, "
-                          "mutate");
+                          "mutate, hide");
         return CM_EINVAL;
     }
     cm_draft_init(&draft, doc, kinds[fault.kind].members, prefix, flags,

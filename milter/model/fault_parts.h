@@ -31,6 +31,10 @@ cm_fault_build cm_fault_build_latency;
 extern const struct cm_member cm_fault_sequence_members[];
 cm_fault_build cm_fault_build_sequence;
 
+/* fault_hide_json.c */
+extern const struct cm_member cm_fault_hide_members[];
+cm_fault_build cm_fault_build_hide;
+
 /* fault_message_json.c */
 extern const struct cm_member cm_fault_quarantine_members[];
 extern const struct cm_member cm_fault_misdeliver_members[];

@@ -108,6 +108,21 @@ build_steps(struct cm_draft *draft, struct cm_fault *fault)
     }
 }
 
+/* One turn for a whole message would blackhole but one of its recipients. */
+static void
+check_blackholes(struct cm_draft *draft,
+                 const struct cm_fault_sequence *sequence)
+{
+    bool has_blackhole = false;
+    for (size_t i = 0; i < sequence->nsteps; i++)
+        if (sequence->steps[i].kind == CM_FAULT_BLACKHOLE)
+            has_blackhole = true;
+    if (has_blackhole && sequence->key && !(sequence->key & CM_KEY_RECIPIENT))
+        cm_draft_complain(draft, "key",
+                          "must hold recipient when a step is a blackhole, "
+                          "which takes out one recipient at a time");
+}
+
 void
 cm_fault_build_sequence(struct cm_draft *draft, struct cm_fault *fault)
 {
@@ -116,6 +131,7 @@ cm_fault_build_sequence(struct cm_draft *draft, struct cm_fault *fault)
     sequence->key = cm_draft_choices(draft, "key", key_names);
     if (cm_draft_member(draft, "key") && sequence->key == 0)
         cm_draft_complain(draft, "key", "must not be empty");
+    check_blackholes(draft, sequence);
     sequence->repeat = cm_draft_choice(draft, "after", after_names) == 1;
     sequence->ttl_ms = cm_draft_rounded(draft, "ttlMs");
 }

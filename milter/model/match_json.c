@@ -67,6 +67,18 @@ cm_match_check_stage(struct cm_draft *draft, enum cm_stage stage)
     }
 }
 
+void
+cm_match_check_hide(struct cm_draft *draft)
+{
+    for (size_t i = 0; i < sizeof conditions / sizeof conditions[0]; i++) {
+        const char *name = conditions[i].name;
+        if (cm_draft_is_given(draft, name) && strcmp(name, "client") != 0)
+            cm_draft_complain(draft, name,
+                              "is not known where keywords are hidden: Postfix "
+                              "asks by the client's address alone");
+    }
+}
+
 static void
 lower(char *s)
 {

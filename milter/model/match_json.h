@@ -41,4 +41,8 @@ void cm_match_build(struct cm_draft *draft, struct cm_match *match);
  * tell at that stage. */
 void cm_match_check_stage(struct cm_draft *draft, enum cm_stage stage);
 
+/* cm_match_check_hide - complains of every given condition that nobody can tell
+ * where EHLO keywords are hidden: all but the client's address. */
+void cm_match_check_hide(struct cm_draft *draft);
+
 #endif

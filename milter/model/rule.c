@@ -217,6 +217,7 @@ is_by_recipient(const struct cm_fault *fault)
     case CM_FAULT_DROP:
     case CM_FAULT_QUARANTINE:
     case CM_FAULT_MUTATE:
+    case CM_FAULT_HIDE:
     case CM_FAULT_COUNT:
         break;
     }

@@ -131,7 +131,10 @@ build(struct cm_draft *draft, struct cm_rule *rule, const char *id)
     if (status == CM_ENOMEM)
         draft->status = status;
     if (status == CM_OK && build_stage(draft, rule)) {
-        cm_match_check_stage(draft, rule->stage);
+        if (rule->fault.kind == CM_FAULT_HIDE)
+            cm_match_check_hide(draft);
+        else
+            cm_match_check_stage(draft, rule->stage);
         check_throttle(draft, rule);
     }
 }

@@ -80,6 +80,7 @@ cm_tally_incident(struct cm_tally *tally, const struct cm_incident *incident)
     case CM_FAULT_DUPLICATE:
     case CM_FAULT_MISDELIVER:
     case CM_FAULT_MUTATE:
+    case CM_FAULT_HIDE:
     case CM_FAULT_COUNT:
         break;
     }

@@ -10,7 +10,9 @@
  * of the corpus beside its source, and is a test of `make check`.
  */
 #include "milter/model/address.h"
+#include "milter/model/event.h"
 #include "milter/model/rule_json.h"
+#include "milter/model/ruleset.h"
 
 #include <dirent.h>
 #include <jansson.h>
@@ -18,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -84,6 +87,50 @@ try_inbox(const char *text, size_t len)
     json_decref(in);
 }
 
+/* One rule is a list of rules. Its set takes it over. */
+static void
+try_ruleset(const struct cm_rule *rule)
+{
+    struct cm_client client = {.family = AF_INET};
+    struct cm_address recipient;
+    struct cm_event event = {.stage = rule->stage,
+                             .client = &client,
+                             .recipient = &recipient,
+                             .size_bytes = -1};
+    struct cm_ruleset *set = NULL;
+    struct cm_rule *rules = malloc(sizeof *rules);
+    demand(rules != NULL, "memory");
+    demand(cm_address_parse(&recipient, "a@b", 3, 0, NULL) == CM_OK, "a@b");
+    *rules = *rule;
+    demand(cm_ruleset_new(&set, rules, 1) == CM_OK, "a rule is a list of one");
+    demand(cm_ruleset_next(set, &event, 0) <= 1, "no rule out of nowhere");
+    demand(rules->match.attempt.given || !cm_ruleset_asks_attempt(set, &event),
+           "nobody counts what nobody asks for");
+    for (size_t i = 0; i < rules->match.nheaders; i++)
+        demand(!rules->enabled ||
+                   cm_ruleset_wants_header(set, rules->match.headers[i].name),
+               "a header in a condition is wanted");
+    demand(cm_ruleset_body_bytes(set) >= 0, "no less than nothing");
+    cm_ruleset_release(&set);
+}
+
+static void
+check_fault(const struct cm_rule *rule)
+{
+    const struct cm_fault *fault = &rule->fault;
+    demand(cm_fault_stages(fault) & CM_STAGE_BIT(rule->stage),
+           "a rule acts where its fault can");
+    if (fault->kind == CM_FAULT_HIDE)
+        demand(fault->u.hide[0] != '\0', "something to hide");
+    if (fault->kind != CM_FAULT_SEQUENCE)
+        return;
+    for (int64_t n = 1; n <= CM_SEQUENCE_STEPS_MAX + 1; n++) {
+        const struct cm_fault *step = cm_fault_step(&fault->u.sequence, n);
+        demand(!step || cm_fault_stages(step) & CM_STAGE_BIT(rule->stage),
+               "a step acts where its sequence does");
+    }
+}
+
 static void
 try_rule(const char *text, size_t len)
 {
@@ -95,9 +142,8 @@ try_rule(const char *text, size_t len)
         return;
     cm_problems_init(&problems);
     if (cm_rule_compile(&rule, "r1", doc, 0, &problems) == CM_OK) {
-        demand(cm_fault_stages(&rule.fault) & CM_STAGE_BIT(rule.stage),
-               "a rule acts where its fault can");
-        cm_rule_fini(&rule);
+        check_fault(&rule);
+        try_ruleset(&rule);
     } else {
         demand(problems.n > 0, "a refusal says why");
     }

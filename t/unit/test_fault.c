@@ -33,6 +33,7 @@ static const struct {
     {"duplicate", CM_FAULT_DUPLICATE, "message", "message"},
     {"misdeliver", CM_FAULT_MISDELIVER, "message", "message"},
     {"mutate", CM_FAULT_MUTATE, "message", "message"},
+    {"hide", CM_FAULT_HIDE, "helo", "helo"},
 };
 
 static void

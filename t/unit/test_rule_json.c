@@ -94,11 +94,18 @@ say_fault(char out[2048], const struct cm_fault *f)
             (long long)f->u.mutate.n, f->u.mutate.name ? f->u.mutate.name : "-",
             f->u.mutate.value ? f->u.mutate.value : "-");
         break;
+    case CM_FAULT_HIDE:
+        say(out, " %s", f->u.hide);
+        break;
     case CM_FAULT_DUPLICATE:
     case CM_FAULT_COUNT:
         break;
     }
 }
+
+#define KEYWORDS                                                               \
+    "STARTTLS, SIZE, SMTPUTF8, PIPELINING, AUTH, 8BITMIME, DSN, ETRN, "        \
+    "ENHANCEDSTATUSCODES, VRFY, CHUNKING"
 
 static const struct {
     const char *name, *fault;
@@ -245,8 +252,17 @@ static const struct {
      "unavailable] [error 421 4.7.0|bye] [ok] [latency 0 5..5 0 0]"},
     {"sequence, all",
      "{\"kind\":\"sequence\",\"steps\":[{\"kind\":\"blackhole\"}],"
-     "\"key\":[\"sender\"],\"after\":\"repeat\",\"ttlMs\":1000}",
-     "message", "sequence key 2 repeat 1 ttl 1000: [blackhole 0]"},
+     "\"key\":[\"recipient\"],\"after\":\"repeat\",\"ttlMs\":1000}",
+     "message", "sequence key 4 repeat 1 ttl 1000: [blackhole 0]"},
+    {"sequence, another key",
+     "{\"kind\":\"sequence\",\"steps\":[\"ok\"],\"key\":[\"sender\"]}", "rcpt",
+     "sequence key 2 repeat 0 ttl 86400000: [ok]"},
+    {"sequence, a blackhole for whom",
+     "{\"kind\":\"sequence\",\"steps\":[\"ok\",{\"kind\":\"blackhole\"}],"
+     "\"key\":[\"sender\",\"client\"]}",
+     NULL,
+     "fault.key must hold recipient when a step is a blackhole, which takes "
+     "out one recipient at a time"},
     {"sequence, no steps", "{\"kind\":\"sequence\"}", NULL,
      "fault.steps must be an array of 1 to 64 steps"},
     {"sequence, empty", "{\"kind\":\"sequence\",\"steps\":[]}", NULL,
@@ -262,7 +278,7 @@ static const struct {
      "fault.steps[4].how must be one of the following values: rst, fin; "
      "fault.steps[5].kind must be one of the following values: error, "
      "latency, drop, greylist, blackhole, throttle, sequence, quarantine, "
-     "duplicate, misdeliver, mutate; fault.steps[6] must be an error, a "
+     "duplicate, misdeliver, mutate, hide; fault.steps[6] must be an error, a "
      "latency, a drop or a blackhole; fault.key must not be empty"},
 
     {"quarantine", "{\"kind\":\"quarantine\"}", "message",
@@ -310,10 +326,36 @@ static const struct {
      "fault.addHeader must be an object with one member, a header's name and "
      "its value"},
 
+    {"hide", "{\"kind\":\"hide\",\"keywords\":[\"STARTTLS\"]}", "helo",
+     "hide STARTTLS"},
+    {"hide, without case and doubles",
+     "{\"kind\":\"hide\",\"keywords\":[\"size\",\"StartTLS\",\"SIZE\"]}",
+     "helo", "hide STARTTLS,SIZE"},
+    {"hide, all that can be",
+     "{\"kind\":\"hide\",\"keywords\":[\"STARTTLS\",\"SIZE\",\"SMTPUTF8\","
+     "\"PIPELINING\",\"AUTH\",\"8BITMIME\",\"DSN\",\"ENHANCEDSTATUSCODES\","
+     "\"ETRN\",\"VRFY\",\"CHUNKING\"]}",
+     "helo",
+     "hide STARTTLS,SIZE,SMTPUTF8,PIPELINING,AUTH,8BITMIME,DSN,ETRN,"
+     "ENHANCEDSTATUSCODES,VRFY,CHUNKING"},
+    {"hide, nothing", "{\"kind\":\"hide\",\"keywords\":[]}", NULL,
+     "fault.keywords must be an array of 1 to 16 EHLO keywords"},
+    {"hide, no keywords", "{\"kind\":\"hide\"}", NULL,
+     "fault.keywords must be an array of 1 to 16 EHLO keywords"},
+    {"hide, a text", "{\"kind\":\"hide\",\"keywords\":\"SIZE\"}", NULL,
+     "fault.keywords must be an array of 1 to 16 EHLO keywords"},
+    {"hide, too many",
+     "{\"kind\":\"hide\",\"keywords\":[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]}",
+     NULL, "fault.keywords must be an array of 1 to 16 EHLO keywords"},
+    {"hide, what cannot be hidden",
+     "{\"kind\":\"hide\",\"keywords\":[\"SIZE\",\"HELP\",5]}", NULL,
+     "fault.keywords[1] must be one of the following values: " KEYWORDS
+     "; fault.keywords[2] must be one of the following values: " KEYWORDS},
+
     {"no kind", "{}", NULL,
      "fault.kind must be one of the following values: error, latency, drop, "
      "greylist, blackhole, throttle, sequence, quarantine, duplicate, "
-     "misdeliver, mutate"},
+     "misdeliver, mutate, hide"},
     {"no object", "\"error\"", NULL, "fault must be an object"},
     {"null", "null", NULL, "fault must be an object"},
 };
@@ -365,6 +407,10 @@ test_rule_compile_fault_table(void **state)
 }
 
 #define ERROR ",\"fault\":{\"kind\":\"error\"}}"
+#define HIDE  ",\"fault\":{\"kind\":\"hide\",\"keywords\":[\"SIZE\"]}}"
+#define UNSEEN                                                                 \
+    " is not known where keywords are hidden: Postfix asks by the client's "   \
+    "address alone"
 
 static const struct {
     const char *name, *doc;
@@ -456,6 +502,21 @@ static const struct {
      "{\"stage\":\"mail\",\"fault\":{\"kind\":\"throttle\",\"rate\":1,"
      "\"per\":\"sender\"}}",
      NULL},
+    {"hide with the client",
+     "{\"client\":\"192.0.2.0/24\",\"probability\":0.5,\"maxHits\":3,"
+     "\"seed\":1,\"mode\":\"shadow\"" HIDE,
+     NULL},
+    {"hide at its stage", "{\"stage\":\"HELO\"" HIDE, NULL},
+    {"hide elsewhere", "{\"stage\":\"rcpt\"" HIDE,
+     "stage must be one of the following values: helo (where this hide can "
+     "act)"},
+    {"hide with the greeting", "{\"helo\":\"mx\"" HIDE, "helo" UNSEEN},
+    {"hide with all the rest",
+     "{\"inbox\":\"a@b\",\"domain\":\"b\",\"sender\":\"<>\",\"user\":\"u\","
+     "\"mechanism\":\"x\",\"header\":{\"A\":\"b\"},\"size\":{\"gte\":1},"
+     "\"attempt\":{\"gte\":1}" HIDE,
+     "inbox" UNSEEN "; domain" UNSEEN "; sender" UNSEEN "; user" UNSEEN
+     "; mechanism" UNSEEN "; header" UNSEEN "; size" UNSEEN "; attempt" UNSEEN},
     {"bad conditions",
      "{\"inbox\":\"a@@b\",\"domain\":\"*.b\",\"sender\":\"x y\","
      "\"client\":\"1.2.3.4/8\",\"helo\":\"\",\"user\":\"\"" ERROR,
@@ -631,6 +692,7 @@ test_rule_compile_without_memory_is_never_half(void **state)
         "{\"fault\":{\"kind\":\"quarantine\"}}",
         "{\"fault\":{\"kind\":\"misdeliver\",\"to\":\"a@b\"}}",
         "{\"fault\":{\"kind\":\"mutate\",\"addHeader\":{\"A\":\"b\"}}}",
+        "{\"fault\":{\"kind\":\"hide\",\"keywords\":[\"size\",\"dsn\"]}}",
         ("{\"stage\":\"auth\",\"mechanism\":\"x\"" ERROR),
         "{\"fault\":{\"kind\":\"error\",\"types\":[\"permanent\","
         "\"permanent\",\"permanent\",\"permanent\",\"permanent\","
