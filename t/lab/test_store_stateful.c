@@ -8,6 +8,7 @@
 #include "milter/store/redis.h"
 #include "milter/store/stateful.h"
 #include "t/lab/redis_server.h"
+#include "t/unit/failing_alloc.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -621,45 +622,100 @@ test_state_of_another_kind_is_no_verdict(void **state)
     assert_int_equal(attempt_of("c1", "s@y", "i@x"), 1);
 }
 
+/* Each question, by number; *yes and *n must stay as they are when it fails. */
+static enum cm_status
+ask(int question, bool *yes, int64_t *n)
+{
+    static const struct cm_fault_greylist grey = {.window_ms = 1000,
+                                                  .max_attempts = 2};
+    static const struct cm_fault_throttle one = {.rate = SLOW, .burst = 1};
+    static const struct cm_fault_sequence steps = {.key = CM_KEY_CLIENT,
+                                                   .ttl_ms = 60000};
+    switch (question) {
+    case 0:
+        return cm_stateful_greylist(stateful, &grey, "j@x", "s@y", "c1", yes, n,
+                                    NULL);
+    case 1:
+        return cm_stateful_occurrence(stateful, "r1", "s@y", "j@x", n, NULL);
+    case 2:
+        return cm_stateful_hit(stateful, "r1", 9, yes, NULL);
+    case 3:
+        return cm_stateful_throttle(stateful, "r1", &one, "j@x", yes, NULL);
+    case 4:
+        return cm_stateful_sequence(stateful, "r1", &steps, "c1", NULL, NULL, n,
+                                    NULL);
+    case 5:
+        return cm_stateful_attempt(stateful, "c1", "s@y", "j@x", n, NULL);
+    default:
+        return cm_stateful_attempt_done(stateful, "c1", "s@y", "j@x", NULL);
+    }
+}
+#define QUESTIONS 7
+
+static void
+test_without_memory_is_no_verdict(void **state)
+{
+    (void)state;
+    for (int question = 0; question < QUESTIONS; question++) {
+        enum cm_status status = CM_ENOMEM;
+        long n = 1;
+        for (; status != CM_OK; n++) {
+            bool yes = false;
+            int64_t number = -7;
+            failing_alloc_arm(n);
+            status = ask(question, &yes, &number);
+            bool failed = failing_alloc_disarm();
+            if (status != (failed ? CM_ENOMEM : CM_OK))
+                fail_msg("question %d, call %ld: %s", question, n,
+                         cm_status_name(status));
+            if (failed) {
+                assert_false(yes);
+                assert_int_equal(number, -7);
+            }
+        }
+        assert_true(n > 2);
+    }
+    struct cm_stateful *none = NULL;
+    failing_alloc_arm(1);
+    assert_int_equal(cm_stateful_new(&none, pool, "{cm}", 1000, NULL),
+                     CM_ENOMEM);
+    assert_true(failing_alloc_disarm());
+    assert_null(none);
+}
+
+/* A key beyond its ceiling is refused, not cut: two mails would share it. */
+static void
+test_key_too_long_is_no_verdict(void **state)
+{
+    struct cm_fault_throttle one = {.rate = SLOW, .burst = 1};
+    char longest[4096];
+    bool empty = false;
+    (void)state;
+    memset(longest, 'a', sizeof longest - 1);
+    longest[sizeof longest - 1] = '\0';
+    assert_int_equal(
+        cm_stateful_throttle(stateful, "r1", &one, longest, &empty, NULL),
+        CM_EINVAL);
+    assert_int_equal(redis_say(&server, "DBSIZE", NULL)->integer, 0);
+}
+
 static void
 test_unanswered_is_no_verdict(void **state)
 {
-    struct cm_fault_greylist grey = {.window_ms = 1000, .max_attempts = 2};
-    struct cm_fault_throttle one = {.rate = SLOW, .burst = 1};
-    struct cm_fault_sequence steps = {.key = CM_KEY_CLIENT, .ttl_ms = 60000};
     bool yes = false;
-    int64_t n = 0;
+    int64_t n = -7;
     (void)state;
     redis_server_freeze(&server);
     int64_t start = cm_clock_mono_ms();
-    assert_int_equal(
-        cm_stateful_throttle(stateful, "r1", &one, "j@x", &yes, NULL),
-        CM_ETIMEOUT);
+    assert_int_equal(ask(0, &yes, &n), CM_ETIMEOUT);
     /* From here on the breaker answers, at once. */
-    for (int i = 0; i < 25; i++) {
-        assert_int_equal(cm_stateful_greylist(stateful, &grey, "j@x", "s@y",
-                                              "c1", &yes, &n, NULL),
-                         CM_EIO);
-        assert_int_equal(
-            cm_stateful_throttle(stateful, "r1", &one, "j@x", &yes, NULL),
-            CM_EIO);
-        assert_int_equal(cm_stateful_sequence(stateful, "r1", &steps, "c1",
-                                              NULL, NULL, &n, NULL),
-                         CM_EIO);
-        assert_int_equal(
-            cm_stateful_attempt(stateful, "c1", "s@y", "j@x", &n, NULL),
-            CM_EIO);
-        assert_int_equal(
-            cm_stateful_attempt_done(stateful, "c1", "s@y", "j@x", NULL),
-            CM_EIO);
-    }
+    for (int i = 0; i < 100; i++)
+        assert_int_equal(ask(i % QUESTIONS, &yes, &n), CM_EIO);
     assert_true(cm_clock_mono_ms() - start < 1200);
     assert_false(yes);
-    assert_int_equal(n, 0);
+    assert_int_equal(n, -7);
     redis_server_thaw(&server);
-    WAIT_UNTIL(cm_stateful_throttle(stateful, "r1", &one, "k@x", &yes, NULL) ==
-                   CM_OK,
-               3000);
+    WAIT_UNTIL(ask(3, &yes, &n) == CM_OK, 3000);
 }
 
 int
@@ -687,6 +743,8 @@ main(void)
         TEST(test_attempt_parallel_is_exact),
         TEST(test_rule_names_differ_by_case),
         TEST(test_state_of_another_kind_is_no_verdict),
+        TEST(test_without_memory_is_no_verdict),
+        TEST(test_key_too_long_is_no_verdict),
         TEST(test_unanswered_is_no_verdict),
     };
     return cmocka_run_group_tests(tests, start_server, end_server);

@@ -809,6 +809,8 @@ use_state(const struct cm_link_opts *opts)
                                            .ring = 16};
     struct cm_incident incident = {.kind = CM_FAULT_ERROR};
     struct cm_fault_greylist grey = {.window_ms = 1000, .max_attempts = 2};
+    struct cm_fault_throttle rare = {.rate = 0.1, .burst = 1};
+    struct cm_fault_sequence steps = {.key = CM_KEY_SENDER, .ttl_ms = 1000};
     struct cm_pool *own = NULL;
     struct cm_stateful *stateful = NULL;
     struct cm_journal *journal = NULL;
@@ -824,6 +826,17 @@ use_state(const struct cm_link_opts *opts)
     assert_int_equal(
         cm_stateful_occurrence(stateful, "r1", "s@y", "i@x", &n, NULL), CM_OK);
     assert_int_equal(cm_stateful_hit(stateful, "r1", 1, &yes, NULL), CM_OK);
+    assert_int_equal(
+        cm_stateful_throttle(stateful, "r1", &rare, "i@x", &yes, NULL), CM_OK);
+    assert_int_equal(cm_stateful_sequence(stateful, "r1", &steps, "192.0.2.1",
+                                          "s@y", "i@x", &n, NULL),
+                     CM_OK);
+    assert_int_equal(
+        cm_stateful_attempt(stateful, "192.0.2.1", "s@y", "i@x", &n, NULL),
+        CM_OK);
+    assert_int_equal(
+        cm_stateful_attempt_done(stateful, "192.0.2.1", "s@y", "i@x", NULL),
+        CM_OK);
     cm_stateful_free(&stateful);
     cm_pool_free(&own);
     assert_int_equal(cm_journal_start(&journal, &journal_opts, NULL), CM_OK);
