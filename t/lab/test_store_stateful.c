@@ -419,6 +419,54 @@ test_throttle_parallel_tokens_are_exact(void **state)
     assert_int_equal(taken, BURST);
 }
 
+/* What eight threads get out of a bucket that refills meanwhile is what it
+ * gained: not a token more, and none is lost. It is large enough not to run
+ * over while the threads are kept waiting. */
+static const struct cm_fault_throttle flowing = {.rate = 500, .burst = 2000};
+
+static void *
+take_all_for_a_second(void *arg)
+{
+    int64_t until = cm_clock_mono_ms() + 1000;
+    while (cm_clock_mono_ms() < until) {
+        bool empty = true;
+        if (cm_stateful_throttle(stateful, "r1", &flowing, "i@x", &empty,
+                                 NULL) != CM_OK)
+            atomic_fetch_add(&failures, 1);
+        else if (!empty)
+            atomic_fetch_add(&taken, 1);
+    }
+    return arg;
+}
+
+/* Takes what is left; the bucket was seen empty between *from and *to. */
+static int
+drain(int64_t *from, int64_t *to)
+{
+    int n = 0;
+    for (*from = cm_clock_mono_ms(); !is_empty("r1", &flowing, "i@x");
+         *from = cm_clock_mono_ms())
+        n++;
+    *to = cm_clock_mono_ms();
+    return n;
+}
+
+static void
+test_throttle_parallel_refill_is_exact(void **state)
+{
+    int64_t first_from, first_to, last_from, last_to;
+    (void)state;
+    assert_true(drain(&first_from, &first_to) >= 2000);
+    run_threads(take_all_for_a_second);
+    int got = taken + drain(&last_from, &last_to);
+    /* Less than one token was there at either end; the clock is read to the
+     * millisecond. */
+    double least = 0.5 * (double)(last_from - first_to - 1) - 1;
+    double most = 0.5 * (double)(last_to - first_from + 1) + 1;
+    if (got < least || got > most)
+        fail_msg("%d tokens, not %.1f to %.1f", got, least, most);
+}
+
 /* --- sequence --- */
 
 static int64_t
@@ -736,6 +784,7 @@ main(void)
         TEST(test_throttle_survives_a_clock_set_back),
         TEST(test_throttle_follows_its_rule),
         TEST(test_throttle_parallel_tokens_are_exact),
+        TEST(test_throttle_parallel_refill_is_exact),
         TEST(test_sequence_counts_by_its_key),
         TEST(test_sequence_forgets_after_its_ttl),
         TEST(test_sequence_parallel_attempts_are_exact),

@@ -436,6 +436,136 @@ test_decide_event_without_facts(void **state)
     cm_inbox_release(&inbox);
 }
 
+/* --- every kind of fault --- */
+
+/* asks: even when it is certain to fire, what it does is left to chance. */
+static const struct {
+    const char *fault;
+    bool asks;
+} all_kinds[] = {
+    {"\"kind\":\"error\"", false},
+    {"\"kind\":\"error\",\"types\":[\"permanent\"]", true},
+    {"\"kind\":\"latency\",\"ms\":1", false},
+    {"\"kind\":\"latency\",\"min\":1,\"max\":9", true},
+    {"\"kind\":\"drop\"", false},
+    {"\"kind\":\"greylist\"", false},
+    {"\"kind\":\"blackhole\"", false},
+    {"\"kind\":\"throttle\",\"rate\":1", false},
+    {"\"kind\":\"sequence\",\"steps\":[{\"kind\":\"latency\",\"min\":1,\"max\":"
+     "9}]",
+     false}, /* a step has the attempt's number */
+    {"\"kind\":\"quarantine\"", false},
+    {"\"kind\":\"duplicate\"", false},
+    {"\"kind\":\"misdeliver\",\"to\":\"c@z\"", false},
+    {"\"kind\":\"mutate\",\"flipBits\":1", false},
+    {"\"kind\":\"hide\",\"keywords\":[\"SIZE\"]", false},
+};
+
+static void
+walk_kind(size_t kind, const char *members, char out[256])
+{
+    char doc[512];
+    snprintf(doc, sizeof doc, "[{%s\"fault\":{%s}}]", members,
+             all_kinds[kind].fault);
+    struct cm_ruleset *rules = rules_of(doc);
+    it.event.stage = cm_ruleset_at(rules, 0)->stage;
+    walk_all(NULL, rules, out);
+    cm_ruleset_release(&rules);
+}
+
+static void
+test_decide_coin_seed_and_mode_work_for_every_kind(void **state)
+{
+    unsigned seen = 0;
+    (void)state;
+    for (size_t i = 0; i < sizeof all_kinds / sizeof *all_kinds; i++) {
+        static const struct {
+            const char *members, *walk, *walk_if_it_asks;
+        } rows[] = {
+            {"", "r0", "r0"},
+            {"\"mode\":\"shadow\",\"maxHits\":1,", "r0", "r0"},
+            {"\"probability\":0,", "", ""},
+            {"\"seed\":5,\"probability\":0,", "", ""},
+            {"\"seed\":5,", "r0", "r0? r0"},
+            {"\"seed\":5,\"probability\":0.999999999,", "r0? r0", "r0? r0"},
+            {"\"seed\":5,\"probability\":1e-9,", "r0?", "r0?"},
+            {"\"enabled\":false,", "", ""},
+        };
+        char name[32];
+        enum cm_fault_kind kind;
+        assert_int_equal(
+            sscanf(all_kinds[i].fault, "\"kind\":\"%31[a-z]", name), 1);
+        assert_int_equal(cm_fault_parse_kind(name, &kind), CM_OK);
+        seen |= 1u << kind;
+        for (size_t k = 0; k < sizeof rows / sizeof *rows; k++) {
+            char out[256];
+            walk_kind(i, rows[k].members, out);
+            if (strcmp(out, all_kinds[i].asks ? rows[k].walk_if_it_asks
+                                              : rows[k].walk) != 0)
+                fail_msg("{%s} %s: %s", all_kinds[i].fault, rows[k].members,
+                         out);
+        }
+    }
+    assert_int_equal(seen, (1u << CM_FAULT_COUNT) - 1);
+}
+
+/* --- a message with several recipients --- */
+
+/* Which recipients, "ab", meet the one rule at the end of the message, walked
+ * for each as the filter does; the attempt is the first for b, the third for a.
+ */
+static void
+test_decide_turns_table(void **state)
+{
+    static const struct {
+        const char *name, *rule, *met;
+    } rows[] = {
+        {"for the message", "{" ERROR "}", "a"},
+        {"for each", "{\"fault\":{\"kind\":\"duplicate\"}}", "ab"},
+        {"misdelivery", "{\"fault\":{\"kind\":\"misdeliver\",\"to\":\"c@z\"}}",
+         "ab"},
+        {"an attempt of the second", "{\"attempt\":{\"lte\":1}," ERROR "}",
+         "b"},
+        {"an attempt of both", "{\"attempt\":{\"lte\":3}," ERROR "}", "ab"},
+        {"a bucket of the client",
+         "{\"fault\":{\"kind\":\"throttle\",\"rate\":1,\"per\":\"client\"}}",
+         "a"},
+        {"a bucket each", "{\"fault\":{\"kind\":\"throttle\",\"rate\":1}}",
+         "ab"},
+        {"a sequence of the sender",
+         "{\"fault\":{\"kind\":\"sequence\",\"steps\":[\"451 x\"],"
+         "\"key\":[\"sender\"]}}",
+         "a"},
+        {"a sequence each",
+         "{\"fault\":{\"kind\":\"sequence\",\"steps\":[\"451 x\"]}}", "ab"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char doc[512], met[3] = "";
+        size_t taken = 0, n = 0;
+        snprintf(doc, sizeof doc, "[{\"stage\":\"message\",%s]",
+                 rows[i].rule + 1);
+        struct cm_ruleset *rules = rules_of(doc);
+        it.event.stage = CM_STAGE_MESSAGE;
+        for (int k = 0; k < 2; k++) {
+            struct cm_walk walk;
+            struct cm_decision d;
+            assert_int_equal(
+                cm_address_parse(&it.recipient, k ? "b@x" : "a@x", 3, 0, NULL),
+                CM_OK);
+            it.event.attempt = k ? 1 : 3;
+            cm_decide_start(&walk, NULL, rules, &it.event, &it.coin);
+            cm_decide_turns(&walk, taken);
+            if (cm_decide_next(&walk, &d) == CM_DECIDE_FAULT)
+                met[n++] = (char)('a' + k);
+            taken = cm_decide_taken(&walk);
+        }
+        if (strcmp(met, rows[i].met) != 0)
+            fail_msg("%s: %s", rows[i].name, met);
+        cm_ruleset_release(&rules);
+    }
+}
+
 /* --- the steps of a sequence --- */
 
 /* Steps of every kind, at the sequence that stands first in rules. */
@@ -594,6 +724,8 @@ main(void)
         CASE(test_decide_each_seeded_rule_asks_for_itself),
         CASE(test_decide_without_crypto_no_seeded_rule_acts),
         CASE(test_decide_event_without_facts),
+        CASE(test_decide_coin_seed_and_mode_work_for_every_kind),
+        CASE(test_decide_turns_table),
         CASE(test_decide_choose_fills_in_the_step),
         CASE(test_decide_choose_draws_as_little_as_it_can),
         CASE(test_decide_choose_seeded_by_attempt),
