@@ -845,7 +845,7 @@ use_state(const struct cm_link_opts *opts)
     cm_journal_free(&journal);
     assert_int_equal(redis_say(&server, "XLEN", "{cm}:ev", NULL)->integer, 1);
     assert_int_equal(
-        redis_say(&server, "HLEN", "{cm}:st:totals", NULL)->integer, 2);
+        redis_say(&server, "HLEN", "{cm}:st:totals", NULL)->integer, 3);
 }
 
 static void
