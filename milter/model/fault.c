@@ -99,6 +99,8 @@ cm_fault_stages(const struct cm_fault *fault)
     if (fault->kind == CM_FAULT_DROP &&
         fault->u.drop.outcome == CM_DROP_ACK_LOST)
         stages = BIT(MESSAGE);
+    if (fault->kind == CM_FAULT_LATENCY && fault->u.latency.stages)
+        stages = fault->u.latency.stages;
     if (fault->kind == CM_FAULT_SEQUENCE) {
         for (size_t i = 0; i < fault->u.sequence.nsteps; i++)
             stages &= cm_fault_stages(&fault->u.sequence.steps[i]);
@@ -107,9 +109,14 @@ cm_fault_stages(const struct cm_fault *fault)
 }
 
 enum cm_stage
-cm_fault_default_stage(enum cm_fault_kind kind)
+cm_fault_default_stage(const struct cm_fault *fault)
 {
-    return kinds[kind].default_stage;
+    unsigned stages = cm_fault_stages(fault);
+    enum cm_stage stage = kinds[fault->kind].default_stage;
+    if (stages && !(stages & CM_STAGE_BIT(stage)))
+        for (stage = 0; !(stages & CM_STAGE_BIT(stage));)
+            stage++;
+    return stage;
 }
 
 const struct cm_fault *

@@ -30,8 +30,11 @@ enum cm_fault_kind {
     CM_FAULT_COUNT
 };
 
-/* The longest delay that a face may ask for, the longest window, most tries. */
+/* The longest delay that can be asked for in milliseconds and the longest there
+ * is, one second over what a client waits for the end of a message (RFC 5321
+ * 4.5.3.2.6); the longest window, most tries. */
 #define CM_FAULT_DELAY_MAX_MS  60000
+#define CM_FAULT_LIMIT_MAX_MS  601000
 #define CM_FAULT_WINDOW_MAX_MS ((int64_t)366 * 24 * 3600 * 1000)
 #define CM_FAULT_ATTEMPTS_MAX  1000000
 
@@ -45,9 +48,11 @@ enum cm_delay_kind { CM_DELAY_FIXED, CM_DELAY_UNIFORM, CM_DELAY_LOGNORMAL };
 struct cm_fault_latency {
     enum cm_delay_kind kind;
     int64_t min_ms;   /* uniform */
-    int64_t max_ms;   /* fixed and uniform: 0..60000 */
+    int64_t max_ms;   /* fixed and uniform: 0..CM_FAULT_LIMIT_MAX_MS */
     double median_ms; /* lognormal, > 0 */
-    double sigma;     /* lognormal, >= 0; the draw is cut at 60000 ms */
+    double sigma;     /* lognormal, >= 0; cut at CM_FAULT_DELAY_MAX_MS */
+    unsigned stages;  /* CM_STAGE_BIT of the reply that a limit of RFC 5321 is
+                         about; 0: of any */
 };
 
 enum cm_drop_how { CM_DROP_RST, CM_DROP_FIN };
@@ -135,18 +140,20 @@ enum cm_status cm_fault_parse_kind(const char *name,
                                    enum cm_fault_kind *kind_r) CM_MUST_CHECK;
 
 /* cm_fault_stages - CM_STAGE_BITs at which this fault may act; for a drop it
- * depends on the outcome (ackLost at the message only). */
+ * depends on the outcome (ackLost at the message only), for a latency that is
+ * just under or over a limit of RFC 5321 on the limit, for a sequence on its
+ * steps: 0 when no stage suits them all. */
 unsigned cm_fault_stages(const struct cm_fault *fault);
 
-/* cm_fault_default_stage - where the kind acts when nothing else is said. */
-enum cm_stage cm_fault_default_stage(enum cm_fault_kind kind);
+/* cm_fault_default_stage - where the fault acts when nothing else is said. */
+enum cm_stage cm_fault_default_stage(const struct cm_fault *fault);
 
 /* cm_fault_step - what attempt n (>= 1) of a sequence meets: a step, borrowed,
  * or NULL for "ok". */
 const struct cm_fault *cm_fault_step(const struct cm_fault_sequence *sequence,
                                      int64_t n);
 
-/* cm_fault_delay - the delay of one event, 0..CM_FAULT_DELAY_MAX_MS. The draws
+/* cm_fault_delay - the delay of one event, 0..CM_FAULT_LIMIT_MAX_MS. The draws
  * are uniform; draw2 is used by lognormal only (Box-Muller needs two). */
 int64_t cm_fault_delay(const struct cm_fault_latency *latency, uint64_t draw,
                        uint64_t draw2);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The latency fault: four ways to say how long, of which a document must choose
- * one whole. The limits of RFC 5321 are here although none can be met yet: a
- * reply can be held for a minute, and the shortest of them is two. So they are
- * refused with that reason instead of as unknown members.
+ * one whole. A limit names the time that RFC 5321 wants a client to wait for
+ * one reply, so it alone may be longer than the minute that the other ways are
+ * kept to, and it belongs to the stage of that reply.
  */
 #include "milter/model/fault_parts.h"
 
@@ -12,9 +12,18 @@
 static const char *const limit_side[] = {"justUnder", "justOver", NULL};
 static const char *const limit_of[] = {"connect", "mail",    "rcpt",
                                        "data",    "message", NULL};
-/* How long a client must wait for the reply: RFC 5321 4.5.3.2. */
-static const int64_t limit_ms[] = {300000, 300000, 300000, 120000, 600000};
+/* How long a client should wait for the reply at least: RFC 5321 4.5.3.2. */
+static const struct {
+    enum cm_stage stage;
+    int64_t ms;
+} limits[] = {
+    {CM_STAGE_CONNECT, 300000}, {CM_STAGE_MAIL, 300000},
+    {CM_STAGE_RCPT, 300000},    {CM_STAGE_DATA, 120000},
+    {CM_STAGE_MESSAGE, 600000},
+};
 #define LIMIT_MARGIN_MS 1000
+_Static_assert(CM_FAULT_LIMIT_MAX_MS == 600000 + LIMIT_MARGIN_MS,
+               "the longest delay is just over the longest limit");
 
 #define MILLISECONDS(n)                                                        \
     {                                                                          \
@@ -68,18 +77,12 @@ build_limit(struct cm_draft *draft, struct cm_fault *fault)
 {
     if (!cm_draft_member(draft, "limit") || !cm_draft_member(draft, "of"))
         return;
-    int64_t ms = limit_ms[cm_draft_choice(draft, "of", limit_of)];
-    ms += cm_draft_choice(draft, "limit", limit_side) == 0 ? -LIMIT_MARGIN_MS
-                                                           : LIMIT_MARGIN_MS;
-    if (ms > CM_FAULT_DELAY_MAX_MS)
-        cm_draft_complain(
-            draft, "limit",
-            "%s of %s, %lld ms, is beyond the %d ms that a reply can be "
-            "held",
-            cm_draft_text(draft, "limit"), cm_draft_text(draft, "of"),
-            (long long)ms, CM_FAULT_DELAY_MAX_MS);
+    size_t of = cm_draft_choice(draft, "of", limit_of);
+    bool under = cm_draft_choice(draft, "limit", limit_side) == 0;
+    int64_t ms = limits[of].ms + (under ? -LIMIT_MARGIN_MS : LIMIT_MARGIN_MS);
     fault->u.latency.kind = CM_DELAY_FIXED;
     fault->u.latency.min_ms = fault->u.latency.max_ms = ms;
+    fault->u.latency.stages = CM_STAGE_BIT(limits[of].stage);
 }
 
 /* The ways to say how long; exactly one, with all of its members. */

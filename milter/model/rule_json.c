@@ -89,13 +89,14 @@ build_stage(struct cm_draft *draft, struct cm_rule *rule)
     const char *kind = cm_fault_name(rule->fault.kind);
     if (!name && cm_draft_is_given(draft, "stage"))
         return false; /* no string: refused already */
-    if (!name) {
-        rule->stage = cm_fault_default_stage(rule->fault.kind);
-        if (!(stages & CM_STAGE_BIT(rule->stage)))
-            rule->stage = CM_STAGE_MESSAGE; /* where everything can act */
-        return true;
+    if (!stages) {
+        cm_draft_complain(draft, "fault.steps",
+                          "have no stage at which all of them can act");
+        return false;
     }
-    bool known = cm_stage_parse(name, &rule->stage) == CM_OK;
+    bool known = !name || cm_stage_parse(name, &rule->stage) == CM_OK;
+    if (!name)
+        rule->stage = cm_fault_default_stage(&rule->fault);
     if (known && stages & CM_STAGE_BIT(rule->stage))
         return true;
     cm_stage_list(stages, list, sizeof list);

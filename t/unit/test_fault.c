@@ -49,7 +49,7 @@ test_fault_kinds_table(void **state)
         if (strcmp(cm_fault_name(kinds[i].kind), kinds[i].name) != 0 ||
             cm_fault_parse_kind(kinds[i].name, &kind) != CM_OK ||
             kind != kinds[i].kind || strcmp(list, kinds[i].stages) != 0 ||
-            strcmp(cm_stage_name(cm_fault_default_stage(kind)),
+            strcmp(cm_stage_name(cm_fault_default_stage(&fault)),
                    kinds[i].default_stage) != 0)
             fail_msg("%s: %s", kinds[i].name, list);
     }
@@ -107,6 +107,19 @@ test_fault_stages_sequence_follows_its_steps(void **state)
                          CM_STAGE_BIT(CM_STAGE_MESSAGE));
     fault.u.sequence.nsteps = 3;
     assert_int_equal(cm_fault_stages(&fault), CM_STAGE_BIT(CM_STAGE_MESSAGE));
+    assert_int_equal(cm_fault_default_stage(&fault), CM_STAGE_MESSAGE);
+}
+
+static void
+test_fault_stages_limit_is_of_one_stage(void **state)
+{
+    struct cm_fault fault = {
+        .kind = CM_FAULT_LATENCY,
+        .u.latency.stages = CM_STAGE_BIT(CM_STAGE_DATA),
+    };
+    (void)state;
+    assert_int_equal(cm_fault_stages(&fault), CM_STAGE_BIT(CM_STAGE_DATA));
+    assert_int_equal(cm_fault_default_stage(&fault), CM_STAGE_DATA);
 }
 
 /* "e" an error, "l" a latency, "-" ok: what attempts 1 to 8 meet. */
@@ -258,6 +271,7 @@ main(void)
         cmocka_unit_test(test_fault_stages_sequence_follows_its_steps),
         cmocka_unit_test(test_fault_step_table),
         cmocka_unit_test(test_fault_step_of_any_attempt),
+        cmocka_unit_test(test_fault_stages_limit_is_of_one_stage),
         cmocka_unit_test(test_fault_delay_fixed_and_uniform),
         cmocka_unit_test(test_fault_delay_lognormal_has_its_quantiles),
         cmocka_unit_test(test_fault_delay_lognormal_is_cut),

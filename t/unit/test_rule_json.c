@@ -107,6 +107,9 @@ say_fault(char out[2048], const struct cm_fault *f)
     "STARTTLS, SIZE, SMTPUTF8, PIPELINING, AUTH, 8BITMIME, DSN, ETRN, "        \
     "ENHANCEDSTATUSCODES, VRFY, CHUNKING"
 
+#define LIMIT(side, what)                                                      \
+    "{\"kind\":\"latency\",\"limit\":\"" side "\",\"of\":\"" what "\"}"
+
 static const struct {
     const char *name, *fault;
     const char *stage, *out; /* NULL stage: refused, out the sentences */
@@ -189,20 +192,37 @@ static const struct {
      "fault.ms must not be less than 0"},
     {"latency, median 0", "{\"kind\":\"latency\",\"median\":0,\"sigma\":1}",
      NULL, "fault.median must be greater than 0"},
-    {"latency, limit",
-     "{\"kind\":\"latency\",\"limit\":\"justUnder\","
-     "\"of\":\"rcpt\"}",
-     NULL,
-     "fault.limit justUnder of rcpt, 299000 ms, is beyond the 60000 ms that a "
-     "reply can be held"},
-    {"latency, limit of data",
-     "{\"kind\":\"latency\",\"limit\":\"justOver\","
-     "\"of\":\"data\"}",
-     NULL,
-     "fault.limit justOver of data, 121000 ms, is beyond the 60000 ms that a "
-     "reply can be held"},
+    {"latency, justUnder of connect", LIMIT("justUnder", "connect"), "connect",
+     "latency 0 299000..299000 0 0"},
+    {"latency, justOver of connect", LIMIT("justOver", "connect"), "connect",
+     "latency 0 301000..301000 0 0"},
+    {"latency, justUnder of mail", LIMIT("justUnder", "mail"), "mail",
+     "latency 0 299000..299000 0 0"},
+    {"latency, justOver of mail", LIMIT("justOver", "mail"), "mail",
+     "latency 0 301000..301000 0 0"},
+    {"latency, justUnder of rcpt", LIMIT("justUnder", "rcpt"), "rcpt",
+     "latency 0 299000..299000 0 0"},
+    {"latency, justOver of rcpt", LIMIT("justOver", "rcpt"), "rcpt",
+     "latency 0 301000..301000 0 0"},
+    {"latency, justUnder of data", LIMIT("justUnder", "data"), "data",
+     "latency 0 119000..119000 0 0"},
+    {"latency, justOver of data", LIMIT("justOver", "data"), "data",
+     "latency 0 121000..121000 0 0"},
+    {"latency, justUnder of message", LIMIT("justUnder", "message"), "message",
+     "latency 0 599000..599000 0 0"},
+    {"latency, justOver of message", LIMIT("justOver", "message"), "message",
+     "latency 0 601000..601000 0 0"},
     {"latency, limit of what", "{\"kind\":\"latency\",\"limit\":\"justOver\"}",
      NULL, "fault.of must be given together with limit"},
+    {"latency, limit of helo", LIMIT("justOver", "helo"), NULL,
+     "fault.of must be one of the following values: connect, mail, rcpt, data, "
+     "message"},
+    {"latency, limit and ms",
+     "{\"kind\":\"latency\",\"limit\":\"justOver\",\"of\":\"data\","
+     "\"ms\":1}",
+     NULL,
+     "fault.ms must be given, or min and max, or median and sigma, or limit "
+     "and of, and only one of these"},
 
     {"drop, defaults", "{\"kind\":\"drop\"}", "message", "drop rst lost"},
     {"drop, all",
@@ -267,6 +287,16 @@ static const struct {
      "fault.steps must be an array of 1 to 64 steps"},
     {"sequence, empty", "{\"kind\":\"sequence\",\"steps\":[]}", NULL,
      "fault.steps must be an array of 1 to 64 steps"},
+    {"sequence, limit in a step",
+     "{\"kind\":\"sequence\",\"steps\":[\"451\"," LIMIT("justOver",
+                                                        "message") "]}",
+     "message",
+     "sequence key 7 repeat 0 ttl 86400000: [error 451 4.3.0|Service "
+     "unavailable] [latency 0 601000..601000 0 0]"},
+    {"sequence, steps of two stages",
+     "{\"kind\":\"sequence\",\"steps\":[{\"kind\":\"blackhole\"}," LIMIT(
+         "justOver", "rcpt") "]}",
+     NULL, "fault.steps have no stage at which all of them can act"},
     {"sequence, bad steps",
      "{\"kind\":\"sequence\",\"steps\":[\"250 ok\",5,\"ok\","
      "{\"kind\":\"greylist\"},{\"kind\":\"drop\",\"how\":\"x\"},{},"
@@ -453,6 +483,15 @@ static const struct {
      "\"outcome\":\"ackLost\"}}",
      "stage must be one of the following values: message (where this drop can "
      "act)"},
+    {"limit of one stage at another",
+     "{\"stage\":\"rcpt\",\"fault\":" LIMIT("justOver", "data") "}",
+     "stage must be one of the following values: data (where this latency can "
+     "act)"},
+    {"limit at its stage",
+     "{\"stage\":\"data\",\"fault\":" LIMIT("justOver", "data") "}", NULL},
+    {"limit's stage knows no recipient",
+     "{\"inbox\":\"a@b\",\"fault\":" LIMIT("justOver", "connect") "}",
+     "inbox is not known at stage connect, only at rcpt, data, message"},
     {"sequence with a blackhole at rcpt",
      "{\"stage\":\"rcpt\",\"fault\":{\"kind\":\"sequence\",\"steps\":["
      "{\"kind\":\"blackhole\"}]}}",
