@@ -46,6 +46,7 @@
 
 #define CM_MAIN_FDS         65536
 #define CM_MAIN_PROGRESS_MS 5000 /* a sixth of Postfix's command timeout */
+#define CM_MAIN_PROGRESS_IN 2    /* that often at least within Sendmail's R */
 #define CM_MAIN_POOL_LINKS  8    /* stateful questions asked at once */
 #define CM_MAIN_RING        4096 /* events kept while Redis is away */
 #define CM_MAIN_DROPS_PER_S 1000
@@ -232,6 +233,16 @@ start_store(struct daemon *d, struct cm_err *err)
     return status;
 }
 
+/* At the end of a message Sendmail waits for the next packet as long as for any
+ * reply. */
+static int64_t
+progress_ms(const struct cm_settings *s)
+{
+    int64_t ms =
+        s->milter.sendmail_reply_timeout_s * 1000 / CM_MAIN_PROGRESS_IN;
+    return ms < CM_MAIN_PROGRESS_MS ? ms : CM_MAIN_PROGRESS_MS;
+}
+
 static enum cm_status
 start_filter(struct daemon *d, struct cm_err *err)
 {
@@ -240,6 +251,8 @@ start_filter(struct daemon *d, struct cm_err *err)
     f->armed = d->settings->armed;
     f->address_flags = cm_settings_address_flags(d->settings);
     f->recipient_delimiter = d->settings->address.recipient_delimiter;
+    cm_patience_init(&f->patience, d->settings->milter.sendmail_reply_timeout_s,
+                     d->settings->milter.sendmail_message_timeout_s);
     pthread_rwlock_init(&f->protect_lock, NULL);
     enum cm_status status =
         make_protect(d->settings, f->address_flags, &protect, err);
@@ -250,7 +263,7 @@ start_filter(struct daemon *d, struct cm_err *err)
         return cm_err_set(err, CM_EIO, "getrandom: %s", strerror(errno));
     struct cm_hold_opts hold = {.max_held =
                                     (size_t)d->settings->milter.max_held,
-                                .progress_ms = CM_MAIN_PROGRESS_MS};
+                                .progress_ms = progress_ms(d->settings)};
     status = cm_hold_start(&hold, err);
     if (status == CM_OK)
         status = start_store(d, err);

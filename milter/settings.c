@@ -65,6 +65,10 @@ static const struct cm_setting settings[] = {
      0, 0777, NULL, NULL},
     TEXT("milter.user", CM_SETTING_STRING, milter.user, "", account),
     INT("milter.max_held", milter.max_held, "10000", 1, 1000000),
+    INT("milter.sendmail_reply_timeout_s", milter.sendmail_reply_timeout_s,
+        "10", 2, 86400),
+    INT("milter.sendmail_message_timeout_s", milter.sendmail_message_timeout_s,
+        "300", 2, 86400),
     TEXT("milter.snapshot", CM_SETTING_STRING, milter.snapshot, "", path),
 
     BOOL("drop.fin", drop.fin, "false"),

@@ -33,7 +33,9 @@ struct cm_settings {
         int64_t socket_mode; /* e.g. 0660 */
         char *user;          /* dropped to when started as root */
         int64_t max_held;    /* sessions whose reply may be held at once */
-        char *snapshot;      /* path; "": none */
+        int64_t sendmail_reply_timeout_s;   /* its T=R of this filter */
+        int64_t sendmail_message_timeout_s; /* its T=E */
+        char *snapshot;                     /* path; "": none */
     } milter;
 
     struct {

@@ -71,6 +71,15 @@ sleep_instead(struct held *held, int64_t delay_ms)
     close_all(held, CM_INCIDENT_APPLIED, cm_hold_sleep(delay_ms), NULL);
 }
 
+const char *
+cm_delay_hindrance(const struct cm_session *session, const struct cm_fate *fate)
+{
+    if (fate->fault->kind != CM_FAULT_LATENCY)
+        return NULL;
+    return cm_patience_exceeded(&session->filter->patience, session->mta,
+                                fate->stage, fate->delay_ms);
+}
+
 void
 cm_delay_reply(struct cm_session *session, const struct cm_fate *const *fates,
                size_t n, const char *queue_id, unsigned others)
@@ -93,10 +102,7 @@ cm_delay_reply(struct cm_session *session, const struct cm_fate *const *fates,
         close_all(held, CM_INCIDENT_APPLIED, 0, NULL);
         return;
     }
-    /* Sendmail takes progress packets at the end of the message only; anywhere
-     * else they put it into its error state. */
-    bool progress =
-        session->mta == CM_MTA_POSTFIX || fates[0]->stage == CM_STAGE_MESSAGE;
+    bool progress = cm_patience_renews(session->mta, fates[0]->stage);
     switch (cm_hold_until(session->fd, delay_ms, progress, on_hold_end, held)) {
     case CM_HOLD_OK:
         break;

@@ -5,6 +5,7 @@
  * done, so that what cannot be done costs nothing and is never claimed.
  */
 #include "milter/filter/fate.h"
+#include "milter/filter/delay.h"
 #include "milter/filter/session.h"
 #include "milter/model/reply.h"
 
@@ -25,6 +26,8 @@ cm_fate_hindrance(const struct cm_session *session, const struct cm_fate *fate)
     const char *why = cm_filter_unavailable(session->filter, fate->fault);
     if (!why)
         why = cm_mta_cannot(session->mta, fate->fault, fate->stage);
+    if (!why)
+        why = cm_delay_hindrance(session, fate);
     if (!why && session->msg.guarded && cm_fate_touches_others(fate))
         why = "a protected recipient shares the message";
     return why;

@@ -2,6 +2,7 @@
 #ifndef CM_FILTER_H
 #define CM_FILTER_H
 
+#include "milter/filter/patience.h"
 #include "milter/model/fault.h"
 
 #include <pthread.h>
@@ -55,6 +56,8 @@ struct cm_filter {
         *drop_instead; /* owned by main: answered when a drop is due
                           and cannot be done; NULL: the mail passes */
     uint64_t seed;     /* of all unseeded coins; logged at start */
+
+    struct cm_patience patience; /* how long the MTA bears a delay */
 
     pthread_rwlock_t protect_lock;
     struct cm_protect *protect; /* owned; replaced on reload */

@@ -211,8 +211,10 @@ cm_journal_record(struct cm_journal *journal,
                   const struct cm_incident *incident)
 {
     (void)journal;
-    assert_true(mock_store.nincidents < MOCK_INCIDENTS_MAX);
-    mock_store.incidents[mock_store.nincidents++] = *incident;
+    size_t n = atomic_load(&mock_store.nincidents);
+    assert_true(n < MOCK_INCIDENTS_MAX);
+    mock_store.incidents[n] = *incident;
+    atomic_store(&mock_store.nincidents, n + 1);
 }
 
 void

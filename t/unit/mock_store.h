@@ -5,6 +5,7 @@
 #include "milter/model/ruleset.h"
 #include "milter/store/journal.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -36,7 +37,7 @@ struct mock_store {
     char asked_inbox[400], asked_sender[400], asked_client[64];
     /* journal */
     struct cm_incident incidents[MOCK_INCIDENTS_MAX];
-    size_t nincidents;
+    atomic_size_t nincidents; /* of a held reply they come from elsewhere */
     long long counts[CM_COUNT_MAX];
 };
 extern struct mock_store mock_store;

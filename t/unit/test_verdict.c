@@ -55,6 +55,7 @@ set_up(void **state)
         return -1;
     f.filter.armed = true;
     f.filter.recipient_delimiter = "+";
+    cm_patience_init(&f.filter.patience, 10, 300);
     pthread_rwlock_init(&f.filter.protect_lock, NULL);
     cm_filter_protect(&f.filter, protect);
     f.session = cm_session_new(&f.filter, -1);
