@@ -45,8 +45,8 @@
 #include <unistd.h>
 
 #define CM_MAIN_FDS         65536
-#define CM_MAIN_PROGRESS_MS 5000 /* a sixth of Postfix's command timeout */
-#define CM_MAIN_PROGRESS_IN 2    /* that often at least within Sendmail's R */
+#define CM_MAIN_TICK_MS     5000 /* a sixth of Postfix's command timeout */
+#define CM_MAIN_TICKS_IN_R  2    /* at least: Sendmail's reply timeout */
 #define CM_MAIN_POOL_LINKS  8    /* stateful questions asked at once */
 #define CM_MAIN_RING        4096 /* events kept while Redis is away */
 #define CM_MAIN_DROPS_PER_S 1000
@@ -236,11 +236,10 @@ start_store(struct daemon *d, struct cm_err *err)
 /* At the end of a message Sendmail waits for the next packet as long as for any
  * reply. */
 static int64_t
-progress_ms(const struct cm_settings *s)
+tick_ms(const struct cm_settings *s)
 {
-    int64_t ms =
-        s->milter.sendmail_reply_timeout_s * 1000 / CM_MAIN_PROGRESS_IN;
-    return ms < CM_MAIN_PROGRESS_MS ? ms : CM_MAIN_PROGRESS_MS;
+    int64_t ms = s->milter.sendmail_reply_timeout_s * 1000 / CM_MAIN_TICKS_IN_R;
+    return ms < CM_MAIN_TICK_MS ? ms : CM_MAIN_TICK_MS;
 }
 
 static enum cm_status
@@ -263,7 +262,7 @@ start_filter(struct daemon *d, struct cm_err *err)
         return cm_err_set(err, CM_EIO, "getrandom: %s", strerror(errno));
     struct cm_hold_opts hold = {.max_held =
                                     (size_t)d->settings->milter.max_held,
-                                .progress_ms = progress_ms(d->settings)};
+                                .tick_ms = tick_ms(d->settings)};
     status = cm_hold_start(&hold, err);
     if (status == CM_OK)
         status = start_store(d, err);

@@ -7,12 +7,16 @@
 #include "milter/filter/delay.h"
 #include "milter/filter/hold.h"
 #include "milter/filter/incident.h"
+#include "milter/filter/presence.h"
 #include "milter/log.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 struct held {
     struct cm_filter *filter;
+    struct cm_presence client;
+    int64_t closed_by_ms; /* the client had closed its side; -1: it had not */
     size_t n;
     struct cm_incident at[];
 };
@@ -36,13 +40,36 @@ forget_commit(struct held *held)
         held->at[i].committed = CM_COMMITTED_UNKNOWN;
 }
 
+/* A client that has closed its side may still wait for the reply, so only one
+ * whose connection is no more ends the hold. */
+static bool
+is_wanted(void *arg, int64_t measured_ms)
+{
+    struct held *held = arg;
+    enum cm_presence_now now = cm_presence_look(&held->client);
+    if (now == CM_PRESENCE_CLOSED && held->closed_by_ms < 0)
+        held->closed_by_ms = measured_ms;
+    return now != CM_PRESENCE_GONE;
+}
+
 static void
 on_hold_end(void *arg, enum cm_hold_end end, int64_t measured_ms)
 {
     enum cm_incident_outcome outcome = CM_INCIDENT_APPLIED;
+    const struct held *held = arg;
     const char *detail = NULL;
+    char closed[CM_INCIDENT_TEXT];
     switch (end) {
     case CM_HOLD_SENT:
+        if (held->closed_by_ms < 0)
+            break;
+        snprintf(closed, sizeof closed,
+                 "by %lld ms the client had closed its side",
+                 (long long)held->closed_by_ms);
+        detail = closed;
+        break;
+    case CM_HOLD_LEFT:
+        detail = "cut short: the client's connection was reset";
         break;
     case CM_HOLD_GONE:
         detail = "the session ended before the reply was due";
@@ -91,6 +118,7 @@ cm_delay_reply(struct cm_session *session, const struct cm_fate *const *fates,
         return;
     }
     held->filter = session->filter;
+    held->closed_by_ms = -1;
     held->n = n;
     for (size_t i = 0; i < n; i++) {
         cm_incident_make(&held->at[i], session, fates[i], queue_id);
@@ -102,8 +130,15 @@ cm_delay_reply(struct cm_session *session, const struct cm_fate *const *fates,
         close_all(held, CM_INCIDENT_APPLIED, 0, NULL);
         return;
     }
-    bool progress = cm_patience_renews(session->mta, fates[0]->stage);
-    switch (cm_hold_until(session->fd, delay_ms, progress, on_hold_end, held)) {
+    cm_presence_begin(&held->client,
+                      session->tuple_known ? &session->tuple : NULL);
+    struct cm_hold_wish wish = {
+        .delay_ms = delay_ms,
+        .progress = cm_patience_renews(session->mta, fates[0]->stage),
+        .look = held->client.known ? is_wanted : NULL,
+        .done = on_hold_end,
+        .arg = held};
+    switch (cm_hold_until(session->fd, &wish)) {
     case CM_HOLD_OK:
         break;
     case CM_HOLD_FULL:

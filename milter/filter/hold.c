@@ -58,12 +58,11 @@ struct hold {
     int64_t next_us; /* when the timer looks at it again */
     int64_t due_us;  /* when the reply goes out */
     int64_t began_us;
-    int64_t progress_us;  /* between progress packets; 0: none */
     size_t progress_left; /* bytes of a progress packet still to be sent */
     unsigned char *data;
     size_t len, sent;
-    cm_hold_done *done;
-    void *arg;
+    struct cm_hold_wish wish;
+    bool left; /* the look said that nobody waits */
 };
 
 struct slot {
@@ -84,10 +83,7 @@ static _Thread_local struct {
 static _Thread_local struct {
     int watch_fd;
     int hold_fd;
-    int64_t delay_ms;
-    bool progress;
-    cm_hold_done *done;
-    void *arg;
+    struct cm_hold_wish wish;
 } asked = {.watch_fd = CM_HOLD_NO_FD, .hold_fd = CM_HOLD_NO_FD};
 
 static struct {
@@ -100,7 +96,7 @@ static struct {
     size_t nslots;
     struct hold **heap; /* by next_us; max_held entries */
     size_t n, max_held;
-    int64_t progress_us;
+    int64_t tick_us;
     atomic_size_t promised; /* notes taken or held, for the cap */
     atomic_bool slept;
 } self = {.lock = PTHREAD_MUTEX_INITIALIZER};
@@ -184,12 +180,17 @@ detach(struct hold *hold)
     heap_remove(hold);
 }
 
+static int64_t
+measured_ms(const struct hold *hold)
+{
+    return (cm_clock_mono_us() - hold->began_us) / 1000;
+}
+
 static void
 finish(struct hold *hold, enum cm_hold_end end)
 {
-    int64_t measured_ms = (cm_clock_mono_us() - hold->began_us) / 1000;
     atomic_fetch_sub(&self.promised, 1);
-    hold->done(hold->arg, end, measured_ms);
+    hold->wish.done(hold->wish.arg, end, measured_ms(hold));
     free(hold->data);
     free(hold);
 }
@@ -229,9 +230,23 @@ push_progress(struct hold *hold)
 static int64_t
 next_look(const struct hold *hold, int64_t now_us)
 {
-    if (hold->progress_us == 0 || hold->due_us - now_us <= hold->progress_us)
+    bool ticks = hold->wish.progress || hold->wish.look;
+    if (!ticks || hold->due_us - now_us <= self.tick_us)
         return hold->due_us;
-    return now_us + hold->progress_us;
+    return now_us + self.tick_us;
+}
+
+/* When nobody waits any more, now is when the reply is due: the MTA then sees
+ * for itself. */
+static void
+look(struct hold *hold, int64_t now_us)
+{
+    bool early = now_us < hold->due_us;
+    if (hold->left || !hold->wish.look ||
+        hold->wish.look(hold->wish.arg, measured_ms(hold)) || !early)
+        return;
+    hold->left = true;
+    hold->due_us = now_us;
 }
 
 /* Does what is due for one hold: true when it is over (broken or sent). */
@@ -239,15 +254,16 @@ static bool
 attend(struct hold *hold, int64_t now_us, enum cm_hold_end *end_r)
 {
     enum push result = PUSH_DONE;
+    look(hold, now_us);
     bool due = now_us >= hold->due_us;
-    if (hold->progress_left == 0 && !due)
+    if (hold->progress_left == 0 && !due && hold->wish.progress)
         hold->progress_left = sizeof progress_packet;
     if (hold->progress_left > 0)
         result = push_progress(hold);
     if (result == PUSH_DONE && due) {
         result = push(hold->fd, hold->data, hold->len, &hold->sent);
         if (result == PUSH_DONE) {
-            *end_r = CM_HOLD_SENT;
+            *end_r = hold->left ? CM_HOLD_LEFT : CM_HOLD_SENT;
             return true;
         }
     }
@@ -310,7 +326,7 @@ cm_hold_start(const struct cm_hold_opts *opts, struct cm_err *err)
         limit.rlim_cur < CM_HOLD_FDS_MAX)
         self.nslots = (size_t)limit.rlim_cur;
     self.max_held = opts->max_held;
-    self.progress_us = opts->progress_ms * 1000;
+    self.tick_us = opts->tick_ms * 1000;
     self.slots = calloc(self.nslots, sizeof *self.slots);
     self.heap = calloc(self.max_held, sizeof(struct hold *));
     if (!self.slots || !self.heap) {
@@ -379,7 +395,7 @@ withdraw(enum cm_hold_end end)
 {
     if (asked.hold_fd != CM_HOLD_NO_FD) {
         atomic_fetch_sub(&self.promised, 1);
-        asked.done(asked.arg, end, 0);
+        asked.wish.done(asked.wish.arg, end, 0);
     }
     asked.hold_fd = CM_HOLD_NO_FD;
 }
@@ -411,8 +427,7 @@ cm_hold_watch(int fd)
 }
 
 enum cm_hold_answer
-cm_hold_until(int fd, int64_t delay_ms, bool progress, cm_hold_done *done,
-              void *arg)
+cm_hold_until(int fd, const struct cm_hold_wish *wish)
 {
     struct slot *slot = slot_of(fd);
     if (!slot || fd != heard.session_fd || !atomic_load(&slot->verified))
@@ -426,10 +441,7 @@ cm_hold_until(int fd, int64_t delay_ms, bool progress, cm_hold_done *done,
         return CM_HOLD_FULL;
     }
     asked.hold_fd = fd;
-    asked.delay_ms = delay_ms;
-    asked.progress = progress;
-    asked.done = done;
-    asked.arg = arg;
+    asked.wish = *wish;
     return CM_HOLD_OK;
 }
 
@@ -498,12 +510,10 @@ hold_begin(int fd, const struct iovec *iov, int iovcnt, size_t total)
     int64_t now_us = cm_clock_mono_us();
     *hold = (struct hold){.fd = fd,
                           .began_us = now_us,
-                          .due_us = now_us + asked.delay_ms * 1000,
-                          .progress_us = asked.progress ? self.progress_us : 0,
+                          .due_us = now_us + asked.wish.delay_ms * 1000,
                           .data = data,
                           .len = total,
-                          .done = asked.done,
-                          .arg = asked.arg};
+                          .wish = asked.wish};
     hold->next_us = next_look(hold, now_us);
     asked.hold_fd = CM_HOLD_NO_FD;
 

@@ -20,16 +20,30 @@
  * on the stopping thread in cm_hold_stop. */
 enum cm_hold_end {
     CM_HOLD_SENT,  /* the reply went out */
+    CM_HOLD_LEFT,  /* sent early, because the look said that nobody waits */
     CM_HOLD_GONE,  /* the MTA had closed the session */
     CM_HOLD_CUT,   /* sent early, because the daemon stops */
     CM_HOLD_FAILED /* sent at once: no memory to keep it in */
 };
 typedef void cm_hold_done(void *arg, enum cm_hold_end end, int64_t measured_ms);
 
+/* Asked now and then while a reply is held, and once more when it is due: is
+ * there anybody to wait for it? On the timer thread, which everybody waits for:
+ * microseconds only, and no call of this file. */
+typedef bool cm_hold_look(void *arg, int64_t measured_ms);
+
 struct cm_hold_opts {
-    size_t max_held;     /* sessions held at once; 1.. */
-    int64_t progress_ms; /* between progress packets; Postfix's default timeout
-                            for a command is 30 s */
+    size_t max_held; /* sessions held at once; 1.. */
+    int64_t tick_ms; /* between progress packets, and looks; Postfix's default
+                        timeout for a command is 30 s */
+};
+
+struct cm_hold_wish {
+    int64_t delay_ms;   /* from now, 1.. */
+    bool progress;      /* send progress packets meanwhile */
+    cm_hold_look *look; /* or NULL */
+    cm_hold_done *done; /* not NULL */
+    void *arg;          /* for both */
 };
 
 /* cm_hold_start - once per process, before smfi_main; starts the timer thread.
@@ -59,20 +73,16 @@ enum cm_hold_answer {
     CM_HOLD_UNABLE /* the hook is not in the way of this session's replies */
 };
 
-/* clang-format off
- *
+/*
  * cm_hold_until - hold the reply of the callback in hand.
  *
- * fd        from cm_hold_enter, of this session
- * delay_ms  from now, 1..
- * progress  send progress packets meanwhile (Postfix at every stage, Sendmail
- *           only at the end of a message)
- * done      called when it ends, if and only if the answer is CM_HOLD_OK
+ * fd    from cm_hold_enter, of this session
+ * wish  copied; its done is called when the hold ends, if and only if the
+ *       answer is CM_HOLD_OK
  *
  * Call it last: anything the callback writes afterwards would be held instead.
- * clang-format on */
-enum cm_hold_answer cm_hold_until(int fd, int64_t delay_ms, bool progress,
-                                  cm_hold_done *done, void *arg);
+ */
+enum cm_hold_answer cm_hold_until(int fd, const struct cm_hold_wish *wish);
 
 /* cm_hold_sleep - the way out when holding is not possible: wait on this thread
  * (other sessions of this worker wait too), until done or until the daemon

@@ -86,6 +86,7 @@ consider(struct search *search, const struct inet_diag_msg *msg)
         .inode = msg->idiag_inode,
         .uid = msg->idiag_uid,
         .interface = msg->id.idiag_if,
+        .client_closed = msg->idiag_state == TCP_CLOSE_WAIT,
     };
     if (msg->idiag_state > 31 || !(CM_SOCKDIAG_OPEN & (1u << msg->idiag_state)))
         return;
@@ -258,18 +259,25 @@ is_link_local(const struct cm_client *end)
            (end->addr[1] & 0xc0) == 0x80;
 }
 
+bool
+cm_sockdiag_must_walk(const struct cm_tuple *tuple)
+{
+    return cm_tuple_any_mta(tuple) || is_link_local(&tuple->client);
+}
+
 enum cm_status
 cm_sockdiag_find(struct cm_sockdiag *diag, const struct cm_tuple *tuple,
                  struct cm_sockdiag_conn *conn_r, struct cm_err *err)
 {
-    if (cm_tuple_any_mta(tuple) || is_link_local(&tuple->client))
+    if (cm_sockdiag_must_walk(tuple))
         return find_by_walk(diag, tuple, conn_r, err);
     return find_exact(diag, tuple, 0, conn_r, err);
 }
 
 enum cm_status
-cm_sockdiag_is_open(struct cm_sockdiag *diag,
-                    const struct cm_sockdiag_conn *conn, struct cm_err *err)
+cm_sockdiag_find_again(struct cm_sockdiag *diag,
+                       const struct cm_sockdiag_conn *conn,
+                       struct cm_sockdiag_conn *now_r, struct cm_err *err)
 {
     struct cm_sockdiag_conn now;
     enum cm_status status =
@@ -277,7 +285,17 @@ cm_sockdiag_is_open(struct cm_sockdiag *diag,
     /* The same addresses again, but a later connection? */
     if (status == CM_OK && now.cookie != conn->cookie)
         status = not_here(err);
+    if (status == CM_OK)
+        *now_r = now;
     return status;
+}
+
+enum cm_status
+cm_sockdiag_is_open(struct cm_sockdiag *diag,
+                    const struct cm_sockdiag_conn *conn, struct cm_err *err)
+{
+    struct cm_sockdiag_conn now;
+    return cm_sockdiag_find_again(diag, conn, &now, err);
 }
 
 enum cm_status

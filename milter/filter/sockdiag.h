@@ -25,6 +25,7 @@ struct cm_sockdiag_conn {
     uint64_t cookie;       /* names this socket, and no later one */
     uint32_t inode, uid;   /* of the MTA's socket */
     uint32_t interface;    /* it is bound to, or 0 */
+    bool client_closed;    /* state CLOSE_WAIT: the client's FIN has come */
 };
 
 /* cm_sockdiag_open - CM_OK or CM_EIO. Needs no privilege. One user at a time.
@@ -48,6 +49,16 @@ enum cm_status cm_sockdiag_find(struct cm_sockdiag *diag,
                                 const struct cm_tuple *tuple,
                                 struct cm_sockdiag_conn *conn_r,
                                 struct cm_err *err) CM_MUST_CHECK;
+
+/* cm_sockdiag_must_walk - would cm_sockdiag_find have to walk? */
+bool cm_sockdiag_must_walk(const struct cm_tuple *tuple);
+
+/* cm_sockdiag_find_again - conn, the same socket, as it is now. CM_OK;
+ * CM_NOTFOUND: no longer in one of the two states; CM_EIO. */
+enum cm_status cm_sockdiag_find_again(struct cm_sockdiag *diag,
+                                      const struct cm_sockdiag_conn *conn,
+                                      struct cm_sockdiag_conn *now_r,
+                                      struct cm_err *err) CM_MUST_CHECK;
 
 /* cm_sockdiag_is_open - CM_OK when conn, the same socket, is still in one of
  * the two states; CM_NOTFOUND when not; CM_EIO. */

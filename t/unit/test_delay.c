@@ -37,7 +37,7 @@ struct fixture {
 static int
 start_holding(void **state)
 {
-    struct cm_hold_opts opts = {.max_held = 10, .progress_ms = PROGRESS_MS};
+    struct cm_hold_opts opts = {.max_held = 10, .tick_ms = PROGRESS_MS};
     struct cm_err err;
     (void)state;
     return cm_hold_start(&opts, &err) == CM_OK ? 0 : -1;

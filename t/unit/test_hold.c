@@ -28,6 +28,8 @@
 #define PROGRESS_MS 100
 
 struct ending {
+    atomic_int looks;
+    atomic_int leave_at; /* the look that says so; 0: none */
     atomic_int count;
     atomic_int end;
     atomic_llong measured_ms;
@@ -42,11 +44,34 @@ note_end(void *arg, enum cm_hold_end end, int64_t measured_ms)
     atomic_fetch_add(&e->count, 1);
 }
 
+static bool
+is_wanted(void *arg, int64_t measured_ms)
+{
+    struct ending *e = arg;
+    atomic_store(&e->measured_ms, measured_ms);
+    return atomic_fetch_add(&e->looks, 1) + 1 != atomic_load(&e->leave_at);
+}
+
+static enum cm_hold_answer
+hold_and_look(int fd, int64_t delay_ms, struct ending *e)
+{
+    struct cm_hold_wish wish = {
+        .delay_ms = delay_ms, .look = is_wanted, .done = note_end, .arg = e};
+    return cm_hold_until(fd, &wish);
+}
+
+static enum cm_hold_answer
+hold(int fd, int64_t delay_ms, bool progress, struct ending *e)
+{
+    struct cm_hold_wish wish = {
+        .delay_ms = delay_ms, .progress = progress, .done = note_end, .arg = e};
+    return cm_hold_until(fd, &wish);
+}
+
 static int
 start_holding(void **state)
 {
-    struct cm_hold_opts opts = {.max_held = MAX_HELD,
-                                .progress_ms = PROGRESS_MS};
+    struct cm_hold_opts opts = {.max_held = MAX_HELD, .tick_ms = PROGRESS_MS};
     struct cm_err err;
     (void)state;
     return cm_hold_start(&opts, &err) == CM_OK ? 0 : -1;
@@ -77,7 +102,7 @@ test_hold_until_held_reply_comes_when_due(void **state)
     milter_pair_open(&s);
     int64_t t0 = cm_clock_mono_ms();
     int fd = milter_pair_command(&s);
-    assert_int_equal(cm_hold_until(fd, 300, false, note_end, &e), CM_HOLD_OK);
+    assert_int_equal(hold(fd, 300, false, &e), CM_HOLD_OK);
     milter_pair_reply(fd, "cont");
     /* The thread that "ran the callback" did not sleep. */
     assert_true(cm_clock_mono_ms() - t0 < 250);
@@ -100,7 +125,7 @@ test_hold_until_next_reply_of_session_is_not_held(void **state)
     (void)state;
     milter_pair_open(&s);
     int fd = milter_pair_command(&s);
-    assert_int_equal(cm_hold_until(fd, 50, false, note_end, &e), CM_HOLD_OK);
+    assert_int_equal(hold(fd, 50, false, &e), CM_HOLD_OK);
     milter_pair_reply(fd, "late");
     milter_pair_expect(&s, "late", 5000);
     fd = milter_pair_command(&s);
@@ -118,12 +143,64 @@ test_hold_until_with_progress_sends_packets_before_the_reply(void **state)
     (void)state;
     milter_pair_open(&s);
     int fd = milter_pair_command(&s);
-    assert_int_equal(cm_hold_until(fd, 5 * PROGRESS_MS, true, note_end, &e),
-                     CM_HOLD_OK);
+    assert_int_equal(hold(fd, 5 * PROGRESS_MS, true, &e), CM_HOLD_OK);
     milter_pair_reply(fd, "last");
     /* Four are due; a busy machine may skip one, never send more. */
     assert_in_range(milter_pair_expect_late(&s, "last", 5000), 2, 4);
     wait_for_end(&e);
+    milter_pair_close(&s);
+}
+
+static void
+test_hold_until_look_is_asked_at_each_tick_and_when_due(void **state)
+{
+    struct milter_pair s;
+    struct ending e = {0};
+    (void)state;
+    milter_pair_open(&s);
+    int fd = milter_pair_command(&s);
+    assert_int_equal(hold_and_look(fd, 2 * PROGRESS_MS + PROGRESS_MS / 2, &e),
+                     CM_HOLD_OK);
+    milter_pair_reply(fd, "late");
+    /* A look alone sends no packets. */
+    assert_int_equal(milter_pair_expect_late(&s, "late", 5000), 0);
+    wait_for_end(&e);
+    assert_int_equal(atomic_load(&e.end), CM_HOLD_SENT);
+    assert_in_range(atomic_load(&e.looks), 2, 3);
+    milter_pair_close(&s);
+}
+
+static void
+test_hold_until_look_that_finds_nobody_sends_the_reply_now(void **state)
+{
+    struct milter_pair s;
+    struct ending e = {.leave_at = 2};
+    (void)state;
+    milter_pair_open(&s);
+    int fd = milter_pair_command(&s);
+    assert_int_equal(hold_and_look(fd, 60000, &e), CM_HOLD_OK);
+    milter_pair_reply(fd, "early");
+    milter_pair_expect(&s, "early", 10000);
+    wait_for_end(&e);
+    assert_int_equal(atomic_load(&e.end), CM_HOLD_LEFT);
+    assert_in_range(atomic_load(&e.measured_ms), 2 * PROGRESS_MS, 30000);
+    assert_int_equal(atomic_load(&e.looks), 2);
+    milter_pair_close(&s);
+}
+
+static void
+test_hold_until_look_that_finds_nobody_when_due_changes_nothing(void **state)
+{
+    struct milter_pair s;
+    struct ending e = {.leave_at = 1};
+    (void)state;
+    milter_pair_open(&s);
+    int fd = milter_pair_command(&s);
+    assert_int_equal(hold_and_look(fd, PROGRESS_MS / 2, &e), CM_HOLD_OK);
+    milter_pair_reply(fd, "due");
+    milter_pair_expect(&s, "due", 5000);
+    wait_for_end(&e);
+    assert_int_equal(atomic_load(&e.end), CM_HOLD_SENT);
     milter_pair_close(&s);
 }
 
@@ -144,8 +221,7 @@ test_hold_until_many_sessions_each_keeps_its_own_time(void **state)
         int fd = milter_pair_command(&s[i]);
         due[i] = 50 + (i * 37) % 200;
         t0[i] = cm_clock_mono_ms();
-        assert_int_equal(cm_hold_until(fd, due[i], false, note_end, &e[i]),
-                         CM_HOLD_OK);
+        assert_int_equal(hold(fd, due[i], false, &e[i]), CM_HOLD_OK);
         milter_pair_reply(fd, "r");
         p[i] = (struct pollfd){.fd = s[i].mta, .events = POLLIN};
     }
@@ -175,7 +251,7 @@ test_hold_until_session_closed_drops_the_hold_at_once(void **state)
     (void)state;
     milter_pair_open(&s);
     int fd = milter_pair_command(&s);
-    assert_int_equal(cm_hold_until(fd, 10000, false, note_end, &e), CM_HOLD_OK);
+    assert_int_equal(hold(fd, 10000, false, &e), CM_HOLD_OK);
     milter_pair_reply(fd, "gone");
     milter_pair_close(&s);
     wait_for_end(&e);
@@ -195,7 +271,7 @@ test_hold_until_peer_gone_ends_without_signal(void **state)
     (void)state;
     milter_pair_open(&s);
     int fd = milter_pair_command(&s);
-    assert_int_equal(cm_hold_until(fd, 30, false, note_end, &e), CM_HOLD_OK);
+    assert_int_equal(hold(fd, 30, false, &e), CM_HOLD_OK);
     milter_pair_reply(fd, "gone");
     close(s.mta);
     wait_for_end(&e);
@@ -211,7 +287,7 @@ test_writev_during_hold_comes_after_the_held_reply(void **state)
     (void)state;
     milter_pair_open(&s);
     int fd = milter_pair_command(&s);
-    assert_int_equal(cm_hold_until(fd, 100, false, note_end, &e), CM_HOLD_OK);
+    assert_int_equal(hold(fd, 100, false, &e), CM_HOLD_OK);
     milter_pair_reply(fd, "first");
     milter_pair_reply(fd, "second");
     milter_pair_expect_silence(&s, 30);
@@ -228,12 +304,11 @@ test_hold_until_while_a_reply_is_held_is_full_and_keeps_order(void **state)
     (void)state;
     milter_pair_open(&s);
     int fd = milter_pair_command(&s);
-    assert_int_equal(cm_hold_until(fd, 200, false, note_end, &e), CM_HOLD_OK);
+    assert_int_equal(hold(fd, 200, false, &e), CM_HOLD_OK);
     milter_pair_reply(fd, "first");
     /* A peer that does not wait for its answer. */
     fd = milter_pair_command(&s);
-    assert_int_equal(cm_hold_until(fd, 50, false, note_end, &second),
-                     CM_HOLD_FULL);
+    assert_int_equal(hold(fd, 50, false, &second), CM_HOLD_FULL);
     milter_pair_reply(fd, "second");
     milter_pair_expect_silence(&s, 80);
     assert_int_equal(cm_hold_count(), 1);
@@ -258,7 +333,7 @@ test_read_in_a_callback_does_not_disturb_the_hold(void **state)
     int fd = milter_pair_command(&s);
     assert_int_equal(write(other[1], "x", 1), 1);
     assert_int_equal(read(other[0], &c, 1), 1);
-    assert_int_equal(cm_hold_until(fd, 30, false, note_end, &e), CM_HOLD_OK);
+    assert_int_equal(hold(fd, 30, false, &e), CM_HOLD_OK);
     milter_pair_reply(fd, "late");
     milter_pair_expect(&s, "late", 5000);
     wait_for_end(&e);
@@ -276,8 +351,7 @@ test_hold_until_unverified_session_is_unable(void **state)
     (void)state;
     milter_pair_open_unproved(&s);
     int fd = milter_pair_command(&s);
-    assert_int_equal(cm_hold_until(fd, 10, false, note_end, &e),
-                     CM_HOLD_UNABLE);
+    assert_int_equal(hold(fd, 10, false, &e), CM_HOLD_UNABLE);
     milter_pair_reply(fd, "now");
     milter_pair_expect(&s, "now", 1000);
     /* A negotiation whose reply went past the hook proves nothing either. */
@@ -286,8 +360,7 @@ test_hold_until_unverified_session_is_unable(void **state)
     assert_int_equal(send(s.milter, "opts", 4, 0), 4);
     milter_pair_expect(&s, "opts", 1000);
     fd = milter_pair_command(&s);
-    assert_int_equal(cm_hold_until(fd, 10, false, note_end, &e),
-                     CM_HOLD_UNABLE);
+    assert_int_equal(hold(fd, 10, false, &e), CM_HOLD_UNABLE);
     assert_int_equal(atomic_load(&e.count), 0);
     milter_pair_close(&s);
 }
@@ -301,8 +374,7 @@ test_hold_until_other_descriptor_is_unable(void **state)
     milter_pair_open(&a);
     milter_pair_open(&b);
     (void)milter_pair_command(&a);
-    assert_int_equal(cm_hold_until(b.milter, 10, false, note_end, &e),
-                     CM_HOLD_UNABLE);
+    assert_int_equal(hold(b.milter, 10, false, &e), CM_HOLD_UNABLE);
     milter_pair_close(&a);
     milter_pair_close(&b);
 }
@@ -318,8 +390,7 @@ test_hold_until_unused_promise_is_given_back(void **state)
     for (int i = 0; i < MAX_HELD + 10; i++) {
         atomic_store(&e.count, 0);
         int fd = milter_pair_command(&s);
-        assert_int_equal(cm_hold_until(fd, 10, false, note_end, &e),
-                         CM_HOLD_OK);
+        assert_int_equal(hold(fd, 10, false, &e), CM_HOLD_OK);
         (void)cm_hold_enter();
         assert_int_equal(atomic_load(&e.count), 1);
     }
@@ -338,14 +409,12 @@ test_hold_until_beyond_the_cap_is_full(void **state)
         milter_pair_open(&s[i]);
     for (int i = 0; i < MAX_HELD; i++) {
         int fd = milter_pair_command(&s[i]);
-        assert_int_equal(cm_hold_until(fd, 60000, false, note_end, &e),
-                         CM_HOLD_OK);
+        assert_int_equal(hold(fd, 60000, false, &e), CM_HOLD_OK);
         milter_pair_reply(fd, "h");
     }
     assert_int_equal(cm_hold_count(), MAX_HELD);
     int fd = milter_pair_command(&s[MAX_HELD]);
-    assert_int_equal(cm_hold_until(fd, 60000, false, note_end, &extra),
-                     CM_HOLD_FULL);
+    assert_int_equal(hold(fd, 60000, false, &extra), CM_HOLD_FULL);
     milter_pair_reply(fd, "now");
     milter_pair_expect(&s[MAX_HELD], "now", 1000);
     for (int i = 0; i <= MAX_HELD; i++)
@@ -363,14 +432,14 @@ test_hold_stop_sends_what_is_held_at_once(void **state)
     (void)state;
     milter_pair_open(&s);
     int fd = milter_pair_command(&s);
-    assert_int_equal(cm_hold_until(fd, 60000, false, note_end, &e), CM_HOLD_OK);
+    assert_int_equal(hold(fd, 60000, false, &e), CM_HOLD_OK);
     milter_pair_reply(fd, "bye");
     cm_hold_stop();
     milter_pair_expect(&s, "bye", 1000);
     assert_int_equal(atomic_load(&e.end), CM_HOLD_CUT);
     assert_true(cm_hold_sleep(60000) < 30000);
     fd = milter_pair_command(&s);
-    assert_int_equal(cm_hold_until(fd, 10, false, note_end, &e), CM_HOLD_FULL);
+    assert_int_equal(hold(fd, 10, false, &e), CM_HOLD_FULL);
     milter_pair_close(&s);
 }
 
@@ -382,6 +451,12 @@ main(void)
         cmocka_unit_test(test_hold_until_next_reply_of_session_is_not_held),
         cmocka_unit_test(
             test_hold_until_with_progress_sends_packets_before_the_reply),
+        cmocka_unit_test(
+            test_hold_until_look_is_asked_at_each_tick_and_when_due),
+        cmocka_unit_test(
+            test_hold_until_look_that_finds_nobody_sends_the_reply_now),
+        cmocka_unit_test(
+            test_hold_until_look_that_finds_nobody_when_due_changes_nothing),
         cmocka_unit_test(test_hold_until_many_sessions_each_keeps_its_own_time),
         cmocka_unit_test(test_hold_until_session_closed_drops_the_hold_at_once),
         cmocka_unit_test(test_hold_until_peer_gone_ends_without_signal),
