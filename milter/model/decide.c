@@ -259,6 +259,7 @@ cm_decide_choose(const struct cm_walk *walk, const struct cm_decision *d,
         .rule = d->rule,
         .fault = step,
         .from_inbox = d->from_inbox,
+        .occurrence = d->occurrence,
     };
     if (!fill(&chance, &chosen))
         return false;

@@ -100,7 +100,8 @@ void cm_decide_pass(struct cm_walk *walk);
  * d           what cm_decide_next gave: its rule's fault is the sequence
  * step        from cm_fault_step
  * occurrence  the number of the attempt, for a seeded rule
- * d_r         out: d with fault, delay_ms and reply of the step; may be d
+ * d_r         out: d with fault, delay_ms and reply of the step; may be d. Its
+ *             occurrence stays that of the toss which let the sequence act.
  *
  * false: chance is not to be had, so nothing may happen; *d_r is not touched.
  */

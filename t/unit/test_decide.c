@@ -665,6 +665,25 @@ test_decide_choose_seeded_by_attempt(void **state)
 }
 
 static void
+test_decide_choose_keeps_the_occurrence_of_the_toss(void **state)
+{
+    struct cm_ruleset *rules =
+        rules_of("[{\"seed\":42,\"probability\":0.999999999," STEPS "]");
+    struct cm_walk walk;
+    struct cm_decision d, of;
+    (void)state;
+    it.event.stage = CM_STAGE_MESSAGE;
+    cm_decide_start(&walk, NULL, rules, &it.event, &it.coin);
+    assert_int_equal(cm_decide_next(&walk, &d), CM_DECIDE_NEED_OCCURRENCE);
+    cm_decide_occurrence(&walk, 5);
+    assert_int_equal(cm_decide_next(&walk, &d), CM_DECIDE_FAULT);
+    assert_true(cm_decide_choose(&walk, &d, &d.fault->u.sequence.steps[UNIFORM],
+                                 3, &of));
+    assert_int_equal(of.occurrence, 5);
+    cm_ruleset_release(&rules);
+}
+
+static void
 test_decide_choose_without_crypto_is_no_fault(void **state)
 {
     struct cm_ruleset *rules = rules_of("[{\"seed\":42," STEPS "]");
@@ -729,6 +748,7 @@ main(void)
         CASE(test_decide_choose_fills_in_the_step),
         CASE(test_decide_choose_draws_as_little_as_it_can),
         CASE(test_decide_choose_seeded_by_attempt),
+        CASE(test_decide_choose_keeps_the_occurrence_of_the_toss),
         CASE(test_decide_choose_without_crypto_is_no_fault),
         CASE(test_decide_choose_spares_the_session_of_others),
     };
