@@ -53,7 +53,8 @@ enum cm_coin_purpose {
     CM_COIN_FIRES,
     CM_COIN_DELAY,
     CM_COIN_DELAY2,
-    CM_COIN_REPLY
+    CM_COIN_REPLY,
+    CM_COIN_BITS
 };
 bool cm_coin_seeded(uint64_t seed, const char *rule, const char *sender,
                     const char *recipient, uint64_t occurrence,

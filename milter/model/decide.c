@@ -84,12 +84,19 @@ draws_reply(const struct cm_fault *fault)
 }
 
 static bool
+draws_bits(const struct cm_fault *fault)
+{
+    return fault->kind == CM_FAULT_MUTATE &&
+           fault->u.mutate.how == CM_MUTATE_FLIP_BITS;
+}
+
+static bool
 needs_occurrence(const struct cm_rule *rule)
 {
     if (!rule->seeded || rule->probability_ppb == CM_COIN_NEVER)
         return false;
     return tosses(rule) || draws_delay(&rule->fault) ||
-           draws_reply(&rule->fault);
+           draws_reply(&rule->fault) || draws_bits(&rule->fault);
 }
 
 static bool
@@ -149,6 +156,8 @@ fill(const struct chance *chance, struct cm_decision *d)
         return choose_delay(chance, &d->delay_ms);
     if (fault->kind == CM_FAULT_ERROR)
         return choose_reply(chance, &d->reply);
+    if (draws_bits(fault))
+        return draw(chance, CM_COIN_BITS, &d->draw);
     if (fault->kind == CM_FAULT_GREYLIST)
         d->reply = cm_reply_greylist();
     else if (fault->kind == CM_FAULT_THROTTLE)

@@ -42,6 +42,7 @@ struct cm_decision {
     bool from_inbox;
     uint64_t occurrence; /* that its seeded coin was tossed for; 0: no such */
     int64_t delay_ms;    /* of a latency fault, else 0 */
+    uint64_t draw;       /* of a fault that flips bits, else 0 */
     const struct cm_reply *reply; /* of error, greylist and throttle, else
                                      NULL; borrowed as rule is, or static */
 };

@@ -419,3 +419,23 @@ cm_ruleset_asks_attempt(const struct cm_ruleset *set,
     }
     return false;
 }
+
+int64_t
+cm_ruleset_body_needed(const struct cm_ruleset *set,
+                       const struct cm_event *event)
+{
+    int64_t most = cm_ruleset_body_bytes(set), needed = 0;
+    if (most == 0)
+        return 0;
+    const struct reach reach = reach_of(set, CM_STAGE_MESSAGE, event);
+    size_t i = next_candidate(set, event, &reach, 0);
+    for (; i != NONE && needed < most;
+         i = next_candidate(set, event, &reach, i + 1)) {
+        const struct cm_rule *rule = &set->rules[i];
+        int64_t bytes = cm_watch_body(rule);
+        if (bytes > needed && cm_rule_in_force(rule, event->now_ms) &&
+            cm_rule_matches(rule, event) != CM_NO)
+            needed = bytes;
+    }
+    return needed;
+}

@@ -48,6 +48,15 @@ bool cm_ruleset_wants_size(const struct cm_ruleset *set);
 int64_t cm_ruleset_body_bytes(const struct cm_ruleset *set);
 
 /*
+ * cm_ruleset_body_needed - the same for one recipient of one message: what a
+ * rule in force needs of the body that may yet meet this event at the end of
+ * the message, none of its conditions being NO. Costs as much as a walk, and
+ * nothing when no rule needs a body.
+ */
+int64_t cm_ruleset_body_needed(const struct cm_ruleset *set,
+                               const struct cm_event *event);
+
+/*
  * cm_ruleset_asks_attempt - must this attempt to deliver be counted? Yes while
  * a rule in force, at RCPT or later, has an attempt among its conditions and
  * none of the others is NO, as far as they can be told from this event at RCPT:

@@ -28,9 +28,12 @@ note_names(struct cm_watch *watch, const struct cm_rule *rule)
         watch->names[watch->nnames++] = mutate->name;
 }
 
-static int64_t
-body_needed(const struct cm_fault_mutate *mutate)
+int64_t
+cm_watch_body(const struct cm_rule *rule)
 {
+    const struct cm_fault_mutate *mutate = mutation_of(rule);
+    if (!mutate)
+        return 0;
     switch (mutate->how) {
     case CM_MUTATE_TRUNCATE_BODY:
         return mutate->n;
@@ -46,8 +49,7 @@ body_needed(const struct cm_fault_mutate *mutate)
 static void
 note_bytes(struct cm_watch *watch, const struct cm_rule *rule)
 {
-    const struct cm_fault_mutate *mutate = mutation_of(rule);
-    int64_t bytes = mutate ? body_needed(mutate) : 0;
+    int64_t bytes = cm_watch_body(rule);
     if (bytes > watch->body_bytes)
         watch->body_bytes = bytes;
     if (rule->match.size.given && rule->stage == CM_STAGE_MESSAGE)

@@ -28,6 +28,9 @@ enum cm_status cm_watch_init(struct cm_watch *watch,
                              size_t nrules) CM_MUST_CHECK;
 void cm_watch_fini(struct cm_watch *watch);
 
+/* cm_watch_body - how much of a body's beginning this one rule needs. */
+int64_t cm_watch_body(const struct cm_rule *rule);
+
 /* cm_watch_header - does a rule name this header? Without case. */
 bool cm_watch_header(const struct cm_watch *watch, const char *name);
 

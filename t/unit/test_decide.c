@@ -457,7 +457,8 @@ static const struct {
     {"\"kind\":\"quarantine\"", false},
     {"\"kind\":\"duplicate\"", false},
     {"\"kind\":\"misdeliver\",\"to\":\"c@z\"", false},
-    {"\"kind\":\"mutate\",\"flipBits\":1", false},
+    {"\"kind\":\"mutate\",\"truncateBody\":1", false},
+    {"\"kind\":\"mutate\",\"flipBits\":1", true},
     {"\"kind\":\"hide\",\"keywords\":[\"SIZE\"]", false},
 };
 
