@@ -3,20 +3,13 @@
  * What libmilter calls. Each callback fetches its session, notes what the MTA
  * tells, and hands over to the verdict; what it returns when it knows nothing
  * is SMFIS_CONTINUE.
- *
- * The events asked for are those at which a configuration or rule can act.
- * CONNECT, MAIL, RCPT, DATA and the end of the message are always among them,
- * so that an inbox configured now meets the sessions that are open already. No
- * event is negotiated with a no-reply bit: such a reply could not be held.
  */
 #include "milter/filter/callbacks.h"
 #include "milter/filter/hold.h"
 #include "milter/filter/session.h"
 #include "milter/filter/verdict.h"
 #include "milter/log.h"
-#include "milter/model/ruleset.h"
 #include "milter/store/journal.h"
-#include "milter/store/replica.h"
 #include "milter/store/sync.h"
 
 #include <libmilter/mfapi.h>
@@ -24,23 +17,6 @@
 #include <string.h>
 
 static struct cm_filter *the_filter;
-
-/* Optional events, and the stage whose rules need each. */
-static const struct {
-    enum cm_stage stage;
-    unsigned long skip;
-} optional_events[] = {
-    {CM_STAGE_HELO, SMFIP_NOHELO},
-};
-
-#define CM_EVENTS_NEVER                                                        \
-    (SMFIP_NOHDRS | SMFIP_NOEOH | SMFIP_NOBODY | SMFIP_NOUNKNOWN)
-/* All that an unarmed filter can do without. DATA stays: over TCP, Postfix then
- * sends two packets in a row, and Nagle's algorithm with a delayed
- * acknowledgement costs 40 ms a message. */
-#define CM_EVENTS_UNARMED                                                      \
-    (CM_EVENTS_NEVER | SMFIP_NOCONNECT | SMFIP_NOHELO | SMFIP_NOMAIL |         \
-     SMFIP_NORCPT)
 
 /* Replaces the list that the MTA has for CONNECT, so it repeats what we read of
  * that; the last two are the MTA's end of the client's connection. */
@@ -72,22 +48,6 @@ is_live(const struct cm_session *session)
            !cm_sync_stale(session->filter->sync);
 }
 
-static unsigned long
-events_to_skip(const struct cm_filter *filter)
-{
-    unsigned long skip = CM_EVENTS_NEVER;
-    struct cm_view *view = cm_replica_view(filter->replica);
-    struct cm_ruleset *rules = view ? cm_view_rules(view) : NULL;
-    unsigned stages = cm_ruleset_stages(rules);
-    for (size_t i = 0; i < sizeof optional_events / sizeof *optional_events;
-         i++)
-        if (!(stages & CM_STAGE_BIT(optional_events[i].stage)))
-            skip |= optional_events[i].skip;
-    cm_ruleset_release(&rules);
-    cm_view_release(&view);
-    return filter->armed ? skip : CM_EVENTS_UNARMED;
-}
-
 /* A session for a connection that has none yet; NULL: no memory, and its mail
  * meets no chaos. */
 static struct cm_session *
@@ -111,11 +71,15 @@ on_negotiate(SMFICTX *ctx, unsigned long actions, unsigned long steps,
     (void)f2;
     (void)f3;
     int fd = cm_hold_enter();
-    (void)begin_session(ctx, fd);
-    *actions_r = actions & (SMFIF_DELRCPT | SMFIF_SETSYMLIST);
+    struct cm_session *session = begin_session(ctx, fd);
+    struct cm_terms terms;
+    *actions_r = actions;
+    *steps_r = steps;
+    cm_terms_agree(&terms, the_filter, actions_r, steps_r);
+    if (session)
+        session->terms = terms;
     if (actions & SMFIF_SETSYMLIST)
         (void)smfi_setsymlist(ctx, SMFIM_CONNECT, (char *)connect_macros);
-    *steps_r = steps & events_to_skip(the_filter);
     *f2_r = *f3_r = 0;
     cm_hold_watch(fd);
     return SMFIS_CONTINUE;
@@ -185,6 +149,7 @@ on_mail(SMFICTX *ctx, char **argv)
     if (!is_live(session))
         return SMFIS_CONTINUE;
     cm_session_begin(session);
+    cm_content_declare(&session->msg.content, (const char *const *)argv + 1);
     session->msg.sender_known =
         cm_address_parse(&session->msg.sender, argv[0], strlen(argv[0]),
                          session->filter->address_flags, NULL) == CM_OK;
@@ -212,6 +177,28 @@ on_data(SMFICTX *ctx)
     if (!session || !session->msg.open)
         return SMFIS_CONTINUE;
     return cm_verdict_late(session, ctx, CM_STAGE_DATA);
+}
+
+static sfsistat
+on_header(SMFICTX *ctx, char *name, char *value)
+{
+    struct cm_session *session = enter(ctx);
+    if (session && session->msg.open)
+        cm_session_header(session, name, value);
+    return SMFIS_CONTINUE;
+}
+
+/* A gigabyte of body is declined where the MTA lets us, else passed over. */
+static sfsistat
+on_body(SMFICTX *ctx, unsigned char *chunk, size_t len)
+{
+    struct cm_session *session = enter(ctx);
+    bool more =
+        session && session->msg.open && cm_session_body(session, chunk, len);
+    if (more || !session || !session->terms.skip)
+        return SMFIS_CONTINUE;
+    session->msg.content.body_skipped = true;
+    return SMFIS_SKIP;
 }
 
 static sfsistat
@@ -253,11 +240,13 @@ cm_callbacks_register(struct cm_filter *filter, struct cm_err *err)
     struct smfiDesc desc = {
         .xxfi_name = (char *)"chaosmilter",
         .xxfi_version = SMFI_VERSION,
-        .xxfi_flags = SMFIF_DELRCPT | SMFIF_SETSYMLIST,
+        .xxfi_flags = cm_terms_actions(),
         .xxfi_connect = on_connect,
         .xxfi_helo = on_helo,
         .xxfi_envfrom = on_mail,
         .xxfi_envrcpt = on_rcpt,
+        .xxfi_header = on_header,
+        .xxfi_body = on_body,
         .xxfi_eom = on_eom,
         .xxfi_abort = on_abort,
         .xxfi_close = on_close,

@@ -40,6 +40,7 @@ static const struct {
     [CM_FAULT_DUPLICATE] = {CM_DEED_EDIT, NULL},
     [CM_FAULT_MISDELIVER] = {CM_DEED_EDIT, NULL},
     [CM_FAULT_MUTATE] = {CM_DEED_EDIT, NULL},
+    [CM_FAULT_HIDE] = {CM_DEED_EDIT, NULL}, /* the command hook's */
 };
 
 enum cm_deed_turn

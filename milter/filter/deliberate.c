@@ -7,6 +7,7 @@
 #include "milter/filter/deliberate.h"
 #include "milter/filter/incident.h"
 #include "milter/log.h"
+#include "milter/model/address.h"
 #include "milter/store/stateful.h"
 
 #include <stdio.h>
@@ -32,6 +33,16 @@ static const char *
 sender_of(const struct cm_walk *walk)
 {
     return walk->event->sender ? walk->event->sender->text : "";
+}
+
+static void
+take_decision(struct cm_fate *fate, const struct cm_decision *d)
+{
+    fate->fault = d->fault;
+    fate->occurrence = d->occurrence;
+    fate->delay_ms = d->delay_ms;
+    fate->draw = d->draw;
+    fate->reply = d->reply;
 }
 
 static void
@@ -87,15 +98,114 @@ greylist_refuses(struct cm_session *session, const struct cm_walk *walk,
     return refused;
 }
 
-/* Does the state of the rule, if it has one, let its fault act now? */
-static bool
-acts(struct cm_session *session, const struct cm_walk *walk,
-     const char *inbox_name, struct cm_fate *fate)
+/* Whose bucket it is; NULL: that is not known here. */
+static const char *
+bucket_owner(const struct cm_session *session, const struct cm_walk *walk,
+             enum cm_throttle_per per)
 {
-    if (fate->fault->kind == CM_FAULT_GREYLIST &&
-        !greylist_refuses(session, walk, inbox_name, fate))
+    const struct cm_event *event = walk->event;
+    switch (per) {
+    case CM_THROTTLE_INBOX:
+        return event->recipient ? event->recipient->text : NULL;
+    case CM_THROTTLE_DOMAIN:
+        return event->recipient ? cm_address_domain(event->recipient) : NULL;
+    case CM_THROTTLE_SENDER:
+        return event->sender ? event->sender->text : NULL;
+    case CM_THROTTLE_CLIENT:
+        return session->client.family ? session->client_text : NULL;
+    }
+    return NULL;
+}
+
+static bool
+throttle_is_empty(struct cm_session *session, const struct cm_walk *walk,
+                  struct cm_fate *fate)
+{
+    static const char *const owners[] = {
+        [CM_THROTTLE_INBOX] = "inbox",
+        [CM_THROTTLE_DOMAIN] = "domain",
+        [CM_THROTTLE_SENDER] = "sender",
+        [CM_THROTTLE_CLIENT] = "client",
+    };
+    const struct cm_fault_throttle *config = &fate->fault->u.throttle;
+    const char *owner = bucket_owner(session, walk, config->per);
+    char name[CM_RULE_NAME_BYTES];
+    struct cm_err err;
+    bool empty = false;
+    if (!owner)
         return false;
-    /* What cannot be done uses up no hit. */
+    cm_rule_print_name(fate->rule, fate->inbox != NULL, name, sizeof name);
+    if (cm_stateful_throttle(session->filter->stateful, name, config, owner,
+                             &empty, &err) != CM_OK) {
+        note_no_answer(session, fate->rule, &err);
+        return false;
+    }
+    snprintf(fate->detail, sizeof fate->detail, "bucket of %s %.100s",
+             owners[config->per], *owner ? owner : "<>");
+    return empty;
+}
+
+/* Turns the fate into that of the step which is due; false: that step is "ok",
+ * or not to be told. */
+static bool
+sequence_hurts(struct cm_session *session, const struct cm_walk *walk,
+               const struct cm_decision *d, struct cm_fate *fate)
+{
+    const struct cm_fault_sequence *config = &fate->fault->u.sequence;
+    char name[CM_RULE_NAME_BYTES];
+    struct cm_decision chosen;
+    struct cm_err err;
+    int64_t n = 0;
+    if ((config->key & CM_KEY_SENDER) && !walk->event->sender)
+        return false;
+    cm_rule_print_name(fate->rule, fate->inbox != NULL, name, sizeof name);
+    if (cm_stateful_sequence(session->filter->stateful, name, config,
+                             session->client_text, sender_of(walk),
+                             fate->recipient, &n, &err) != CM_OK) {
+        note_no_answer(session, fate->rule, &err);
+        return false;
+    }
+    const struct cm_fault *step = cm_fault_step(config, n);
+    if (!step || !cm_decide_choose(walk, d, step, (uint64_t)n, &chosen))
+        return false;
+    take_decision(fate, &chosen);
+    snprintf(fate->detail, sizeof fate->detail, "step %lld of %zu",
+             (long long)(step - config->steps) + 1, config->nsteps);
+    return true;
+}
+
+/* Does the state of the fault, if it has one, let it act now? */
+static bool
+is_due(struct cm_session *session, const struct cm_walk *walk,
+       const struct cm_decision *d, const char *inbox_name,
+       struct cm_fate *fate)
+{
+    switch (d->fault->kind) {
+    case CM_FAULT_GREYLIST:
+        return greylist_refuses(session, walk, inbox_name, fate);
+    case CM_FAULT_THROTTLE:
+        return throttle_is_empty(session, walk, fate);
+    case CM_FAULT_SEQUENCE:
+        return sequence_hurts(session, walk, d, fate);
+    case CM_FAULT_ERROR:
+    case CM_FAULT_LATENCY:
+    case CM_FAULT_DROP:
+    case CM_FAULT_BLACKHOLE:
+    case CM_FAULT_QUARANTINE:
+    case CM_FAULT_DUPLICATE:
+    case CM_FAULT_MISDELIVER:
+    case CM_FAULT_MUTATE:
+    case CM_FAULT_HIDE:
+    case CM_FAULT_COUNT:
+        break;
+    }
+    return true;
+}
+
+/* What cannot be done uses up no hit. */
+static bool
+acts(struct cm_session *session, const struct cm_fate *fate)
+{
     return cm_fate_hindrance(session, fate) || hit_allowed(session, fate->rule);
 }
 
@@ -122,17 +232,16 @@ cm_deliberate(struct cm_session *session, struct cm_walk *walk,
             break;
         case CM_DECIDE_FAULT:
             *fate_r = (struct cm_fate){.rule = d.rule,
-                                       .fault = &d.rule->fault,
                                        .inbox = d.from_inbox ? inbox : NULL,
                                        .stage = d.rule->stage,
-                                       .occurrence = d.occurrence,
-                                       .delay_ms = d.delay_ms,
-                                       .reply = d.reply,
                                        .recipient = recipient,
                                        .typed = typed};
+            take_decision(fate_r, &d);
+            if (!is_due(session, walk, &d, inbox_name, fate_r))
+                break;
             if (d.rule->mode == CM_RULE_SHADOW) {
                 record_shadow(session, fate_r);
-            } else if (acts(session, walk, inbox_name, fate_r)) {
+            } else if (acts(session, fate_r)) {
                 if (fate_r->inbox)
                     cm_inbox_ref(inbox);
                 return true;

@@ -7,9 +7,10 @@
 
 /*
  * cm_deliberate - walk on to the next fault that is really to act: asks Redis
- * what the model cannot know (occurrence of a seeded mail, greylist, hits
- * left), records what only would have happened (shadow mode), and passes over
- * what Redis gave no answer to: no answer, no fault.
+ * what the model cannot know (occurrence of a seeded mail, greylist, tokens of
+ * a throttle, step of a sequence, hits left), records what only would have
+ * happened (shadow mode: it counts as if live, but takes no hit), and passes
+ * over what Redis gave no answer to: no answer, no fault.
  *
  * walk        started by cm_decide_start; goes on where it stopped
  * inbox       the configuration the walk runs over, or NULL; borrowed

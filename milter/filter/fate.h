@@ -13,6 +13,8 @@ struct cm_reply;
 struct cm_rule;
 struct cm_session;
 
+#define CM_FATE_DETAIL_BYTES 128
+
 /*
  * One fault on its way: decided for one recipient (or for none, before there is
  * one), to act at its stage. A fate that waits for a later stage owns what it
@@ -23,13 +25,14 @@ struct cm_fate {
     const struct cm_fault *fault; /* the rule's, or one step of its sequence */
     struct cm_inbox *inbox;       /* reference, or NULL: a rule of the list */
     enum cm_stage stage;
-    uint64_t occurrence; /* as in struct cm_decision */
-    int64_t delay_ms;    /* latency */
-    const struct cm_reply
-        *reply;            /* error and greylist; lives as long as rule */
-    const char *recipient; /* canonical; "" when the stage knows none */
-    const char *typed;     /* as given in RCPT, for smfi_delrcpt */
-    char detail[64];       /* "attempt 1/2"; "" */
+    uint64_t occurrence;          /* as in struct cm_decision */
+    int64_t delay_ms;             /* latency */
+    uint64_t draw;                /* which bits are flipped */
+    const struct cm_reply *reply; /* what refuses; lives as long as rule */
+    const char *recipient;        /* canonical; "" when the stage knows none */
+    const char *typed;            /* as given in RCPT, for smfi_delrcpt */
+    char detail[CM_FATE_DETAIL_BYTES]; /* "attempt 1/2"; "" */
+    bool closed; /* at the end of a message: done, or known to be impossible */
 };
 
 /* cm_fate_touches_others - does it, at its own stage, touch other recipients of

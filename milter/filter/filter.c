@@ -7,6 +7,7 @@
 #include "milter/buf.h"
 #include "milter/filter/dropper.h"
 #include "milter/filter/hold.h"
+#include "milter/model/address.h"
 #include "milter/model/protect.h"
 #include "milter/store/journal.h"
 #include "milter/store/quote.h"
@@ -45,6 +46,19 @@ cm_filter_protect(struct cm_filter *filter, struct cm_protect *protect)
         cm_protect_free(&old);
 }
 
+bool
+cm_filter_protects(struct cm_filter *filter, const struct cm_address *recipient)
+{
+    struct cm_address base;
+    bool has_base =
+        cm_address_strip_tag(recipient, filter->recipient_delimiter, &base);
+    pthread_rwlock_rdlock(&filter->protect_lock);
+    bool covers = cm_protect_covers(filter->protect, recipient) ||
+                  (has_base && cm_protect_covers(filter->protect, &base));
+    pthread_rwlock_unlock(&filter->protect_lock);
+    return covers;
+}
+
 static const char *
 drop_unavailable(const struct cm_filter *filter, enum cm_drop_how how)
 {
@@ -61,15 +75,15 @@ cm_filter_unavailable(const struct cm_filter *filter,
     case CM_FAULT_LATENCY:
     case CM_FAULT_GREYLIST:
     case CM_FAULT_BLACKHOLE:
-        return NULL;
-    case CM_FAULT_DROP:
-        return drop_unavailable(filter, fault->u.drop.how);
     case CM_FAULT_THROTTLE:
     case CM_FAULT_SEQUENCE:
     case CM_FAULT_QUARANTINE:
     case CM_FAULT_DUPLICATE:
     case CM_FAULT_MISDELIVER:
     case CM_FAULT_MUTATE:
+        return NULL;
+    case CM_FAULT_DROP:
+        return drop_unavailable(filter, fault->u.drop.how);
     case CM_FAULT_HIDE:
         return "this filter has no such fault";
     case CM_FAULT_COUNT:

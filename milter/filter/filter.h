@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct cm_address;
 struct cm_buf;
 struct cm_dropper;
 struct cm_reply;
@@ -70,6 +71,11 @@ void cm_filter_count(struct cm_filter *filter, enum cm_filter_count what);
 /* cm_filter_protect - put a new list of protected recipients in force; takes
  * ownership. Thread-safe. */
 void cm_filter_protect(struct cm_filter *filter, struct cm_protect *protect);
+
+/* cm_filter_protects - may no rule touch this recipient, with its sub-address
+ * or without? Thread-safe. */
+bool cm_filter_protects(struct cm_filter *filter,
+                        const struct cm_address *recipient);
 
 /* cm_filter_unavailable - why this fault cannot be done by this process, NULL
  * when it can, or when only a try will tell. The text lives as long as the

@@ -21,6 +21,7 @@ cm_session_new(struct cm_filter *filter, int fd)
         return NULL;
     session->filter = filter;
     session->fd = fd;
+    cm_terms_assume(&session->terms);
     session->number =
         (uint64_t)atomic_fetch_add(&filter->counts[CM_FILTER_SESSIONS], 1) + 1;
     atomic_fetch_add(&filter->counts[CM_FILTER_SESSIONS_OPEN], 1);
@@ -46,6 +47,8 @@ cm_session_begin(struct cm_session *session)
 {
     cm_session_reset(session);
     session->msg.open = true;
+    session->msg.body_wanted = -1;
+    cm_content_init(&session->msg.content);
     session->msg.view = cm_replica_view(session->filter->replica);
     if (session->msg.view)
         session->msg.rules = cm_view_rules(session->msg.view);
@@ -66,6 +69,7 @@ cm_session_reset(struct cm_session *session)
     }
     free(msg->fates);
     free(msg->rcpts);
+    cm_content_fini(&msg->content);
     cm_ruleset_release(&msg->rules);
     cm_view_release(&msg->view);
     memset(msg, 0, sizeof *msg);
@@ -112,13 +116,12 @@ cm_session_defer(struct cm_session *session, const struct cm_fate *fate)
     return CM_OK;
 }
 
-enum cm_status
+struct cm_rcpt *
 cm_session_keep_rcpt(struct cm_session *session, const char *typed,
-                     const struct cm_address *rcpt, bool decided)
+                     const struct cm_address *rcpt)
 {
     struct cm_message *msg = &session->msg;
-    struct cm_rcpt kept = {.decided = decided,
-                           .typed = strdup(typed),
+    struct cm_rcpt kept = {.typed = strdup(typed),
                            .canonical = strdup(rcpt->text),
                            .len = rcpt->len,
                            .domain_off = rcpt->domain_off};
@@ -129,10 +132,68 @@ cm_session_keep_rcpt(struct cm_session *session, const char *typed,
     if (!ok) {
         free(kept.typed);
         free(kept.canonical);
-        return CM_ENOMEM;
+        return NULL;
     }
-    msg->rcpts[msg->nrcpts++] = kept;
-    return CM_OK;
+    msg->rcpts[msg->nrcpts] = kept;
+    return &msg->rcpts[msg->nrcpts++];
+}
+
+void
+cm_session_header(struct cm_session *session, const char *name,
+                  const char *value)
+{
+    struct cm_message *msg = &session->msg;
+    cm_content_header(&msg->content, name, value,
+                      name && cm_ruleset_wants_header(msg->rules, name));
+}
+
+/* How much of the body could a rule need that may meet one of these recipients?
+ * What a rule for other inboxes needs is not kept. */
+static int64_t
+body_wanted(const struct cm_session *session)
+{
+    const struct cm_message *msg = &session->msg;
+    int64_t most = cm_ruleset_body_bytes(msg->rules), wanted = 0;
+    for (size_t i = 0; i < msg->nrcpts && wanted < most; i++) {
+        struct cm_address full, base;
+        struct cm_event event;
+        if (msg->rcpts[i].decided)
+            continue;
+        cm_session_event(session, CM_STAGE_MESSAGE, &event);
+        cm_session_event_rcpt(session, &msg->rcpts[i], &full, &base, &event);
+        int64_t bytes = cm_ruleset_body_needed(msg->rules, &event);
+        if (bytes > wanted)
+            wanted = bytes;
+    }
+    return wanted;
+}
+
+bool
+cm_session_body(struct cm_session *session, const unsigned char *chunk,
+                size_t len)
+{
+    struct cm_message *msg = &session->msg;
+    if (msg->body_wanted < 0)
+        msg->body_wanted = body_wanted(session);
+    bool more = cm_content_body(&msg->content, chunk, len, msg->body_wanted);
+    return more || cm_ruleset_wants_size(msg->rules);
+}
+
+/* What a rule with conditions on the content may look at. */
+static void
+add_content(const struct cm_session *session, struct cm_event *event)
+{
+    const struct cm_content *content = &session->msg.content;
+    const struct cm_terms *terms = &session->terms;
+    if (event->stage != CM_STAGE_MESSAGE) {
+        event->size_bytes = content->declared_bytes;
+        return;
+    }
+    event->headers = content->headers;
+    event->nheaders = content->nheaders;
+    event->headers_known = terms->headers && !content->headers_lost;
+    if (terms->headers && terms->body && !content->body_skipped)
+        event->size_bytes = content->bytes;
 }
 
 void
@@ -149,4 +210,21 @@ cm_session_event(const struct cm_session *session, enum cm_stage stage,
         .sender = msg->open && msg->sender_known ? &msg->sender : NULL,
         .size_bytes = -1,
     };
+    if (msg->open)
+        add_content(session, event_r);
+}
+
+void
+cm_session_event_rcpt(const struct cm_session *session,
+                      const struct cm_rcpt *rcpt, struct cm_address *full_r,
+                      struct cm_address *base_r, struct cm_event *event)
+{
+    full_r->len = rcpt->len;
+    full_r->domain_off = rcpt->domain_off;
+    memcpy(full_r->text, rcpt->canonical, rcpt->len + 1u);
+    event->recipient = full_r;
+    event->attempt = rcpt->attempt;
+    if (cm_address_strip_tag(full_r, session->filter->recipient_delimiter,
+                             base_r))
+        event->recipient_base = base_r;
 }

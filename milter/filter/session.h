@@ -2,8 +2,10 @@
 #ifndef CM_SESSION_H
 #define CM_SESSION_H
 
+#include "milter/filter/content.h"
 #include "milter/filter/fate.h"
 #include "milter/filter/filter.h"
+#include "milter/filter/terms.h"
 #include "milter/filter/tuple.h"
 #include "milter/model/address.h"
 #include "milter/model/coin.h"
@@ -16,10 +18,12 @@
 struct cm_ruleset;
 struct cm_view;
 
-/* A recipient that the MTA was told to accept, kept only while a rule of the
- * list acts at DATA or at the end of the message. */
+/* A recipient, kept only while a rule of the list acts at DATA or at the end of
+ * the message, or asks how often it was tried. */
 struct cm_rcpt {
     bool decided; /* its inbox's rules, or one at RCPT, had their say */
+    bool refused;
+    int64_t attempt; /* 1 is the first; 0: not known */
     char *typed;
     char *canonical;
     uint16_t len, domain_off;
@@ -43,6 +47,8 @@ struct cm_message {
     size_t nfates, fates_cap;
     struct cm_rcpt *rcpts;
     size_t nrcpts, rcpts_cap;
+    struct cm_content content;
+    int64_t body_wanted; /* bytes of it; -1: not looked at yet */
 };
 
 /* One milter connection: one SMTP session of the MTA's client. Callbacks of one
@@ -52,6 +58,7 @@ struct cm_session {
     int fd;                   /* of the milter connection, -1 when not known */
     uint64_t number;
     enum cm_mta mta;
+    struct cm_terms terms;
     bool local; /* not SMTP: sendmail(1) and the like */
     bool tuple_known;
     struct cm_tuple tuple; /* the client's TCP connection to the MTA */
@@ -79,16 +86,30 @@ void cm_session_reset(struct cm_session *session);
 enum cm_status cm_session_defer(struct cm_session *session,
                                 const struct cm_fate *fate) CM_MUST_CHECK;
 
-/* cm_session_keep_rcpt - remember an accepted recipient; decided: what it meets
- * is settled. CM_OK, CM_ENOMEM (also when the list is full). */
-enum cm_status cm_session_keep_rcpt(struct cm_session *session,
-                                    const char *typed,
-                                    const struct cm_address *rcpt,
-                                    bool decided) CM_MUST_CHECK;
+/* cm_session_keep_rcpt - remember a recipient, to be filled in by the caller
+ * before the next is kept. NULL: no memory, or the list is full. */
+struct cm_rcpt *cm_session_keep_rcpt(struct cm_session *session,
+                                     const char *typed,
+                                     const struct cm_address *rcpt);
+
+/* cm_session_header, cm_session_body - the MTA tells one header, a part of the
+ * body: what a rule in force wants of it is kept. cm_session_body returns false
+ * when nothing more of the body is wanted. */
+void cm_session_header(struct cm_session *session, const char *name,
+                       const char *value);
+bool cm_session_body(struct cm_session *session, const unsigned char *chunk,
+                     size_t len);
 
 /* cm_session_event - an event of this session at a stage, without a recipient.
  * Borrows from the session. */
 void cm_session_event(const struct cm_session *session, enum cm_stage stage,
                       struct cm_event *event_r);
+
+/* cm_session_event_rcpt - make the event one of this recipient. full_r and
+ * base_r are the caller's room for its address; the event borrows them. */
+void cm_session_event_rcpt(const struct cm_session *session,
+                           const struct cm_rcpt *rcpt,
+                           struct cm_address *full_r, struct cm_address *base_r,
+                           struct cm_event *event);
 
 #endif

@@ -12,13 +12,13 @@
  * too: such a fault is recorded as unavailable.
  */
 #include "milter/filter/verdict.h"
+#include "milter/filter/attempt.h"
 #include "milter/filter/deed.h"
 #include "milter/filter/delay.h"
 #include "milter/filter/deliberate.h"
 #include "milter/filter/edit.h"
 #include "milter/log.h"
 #include "milter/model/inbox.h"
-#include "milter/model/protect.h"
 #include "milter/store/replica.h"
 
 #include <libmilter/mfapi.h>
@@ -99,12 +99,7 @@ find_target(struct cm_session *session, const char *typed, struct target *t)
     }
     t->has_base =
         cm_address_strip_tag(&t->full, filter->recipient_delimiter, &t->base);
-    pthread_rwlock_rdlock(&filter->protect_lock);
-    bool covered =
-        cm_protect_covers(filter->protect, &t->full) ||
-        (t->has_base && cm_protect_covers(filter->protect, &t->base));
-    pthread_rwlock_unlock(&filter->protect_lock);
-    if (covered) {
+    if (cm_filter_protects(filter, &t->full)) {
         cm_filter_count(filter, CM_FILTER_PROTECTED);
         session->msg.guarded = true;
         return false;
@@ -133,18 +128,12 @@ defer(struct cm_session *session, const struct cm_fate *fate)
     (CM_STAGE_BIT(CM_STAGE_DATA) | CM_STAGE_BIT(CM_STAGE_MESSAGE))
 
 static int
-judge_rcpt(struct cm_session *session, milter ctx, struct target *t,
-           const char *typed)
+judge_rcpt(struct cm_session *session, milter ctx, const struct cm_event *event,
+           struct target *t, const char *typed)
 {
-    struct cm_event event;
     struct cm_walk walk;
     struct cm_fate fate;
-    cm_session_event(session, CM_STAGE_RCPT, &event);
-    event.recipient = &t->full;
-    event.others = session->msg.accepted > 0;
-    event.recipient_base = t->has_base ? &t->base : NULL;
-    cm_decide_start(&walk, t->inbox, session->msg.rules, &event,
-                    &session->coin);
+    cm_decide_start(&walk, t->inbox, session->msg.rules, event, &session->coin);
     if (!cm_deliberate(session, &walk, t->inbox, t->inbox_name, t->full.text,
                        typed, &fate))
         return SMFIS_CONTINUE;
@@ -155,23 +144,44 @@ judge_rcpt(struct cm_session *session, milter ctx, struct target *t,
     return verdict;
 }
 
+/* Kept is who a rule may still meet, and who was counted. */
+static int
+judge_target(struct cm_session *session, milter ctx, struct target *t,
+             const char *typed)
+{
+    struct cm_message *msg = &session->msg;
+    struct cm_event event;
+    size_t fates = msg->nfates;
+    cm_session_event(session, CM_STAGE_RCPT, &event);
+    event.recipient = &t->full;
+    event.recipient_base = t->has_base ? &t->base : NULL;
+    event.others = msg->accepted > 0;
+    event.attempt = cm_attempt_count(session, &event);
+    int verdict = judge_rcpt(session, ctx, &event, t, typed);
+    bool refused = verdict != SMFIS_CONTINUE;
+    bool late = (cm_ruleset_stages(msg->rules) & CM_STAGES_LATE) != 0;
+    if ((!late || refused) && event.attempt == 0)
+        return verdict;
+    struct cm_rcpt *rcpt = cm_session_keep_rcpt(session, typed, &t->full);
+    if (rcpt) {
+        rcpt->decided = refused || msg->nfates > fates;
+        rcpt->refused = refused;
+        rcpt->attempt = event.attempt;
+    } else {
+        cm_filter_count(session->filter, CM_FILTER_NO_MEMORY);
+    }
+    return verdict;
+}
+
 int
 cm_verdict_rcpt(struct cm_session *session, milter ctx, const char *typed)
 {
     struct cm_message *msg = &session->msg;
     struct target t = {.inbox = NULL};
     int verdict = SMFIS_CONTINUE;
-    size_t fates = msg->nfates;
-    bool late = (cm_ruleset_stages(msg->rules) & CM_STAGES_LATE) != 0;
-
     if ((msg->rules || cm_view_has_inboxes(msg->view)) &&
-        find_target(session, typed, &t)) {
-        verdict = judge_rcpt(session, ctx, &t, typed);
-        if (verdict == SMFIS_CONTINUE && late &&
-            cm_session_keep_rcpt(session, typed, &t.full,
-                                 msg->nfates > fates) != CM_OK)
-            cm_filter_count(session->filter, CM_FILTER_NO_MEMORY);
-    }
+        find_target(session, typed, &t))
+        verdict = judge_target(session, ctx, &t, typed);
     cm_inbox_release(&t.inbox);
     if (verdict == SMFIS_CONTINUE)
         msg->accepted++;
@@ -186,17 +196,12 @@ static size_t
 gather_for(struct cm_session *session, enum cm_stage stage,
            struct cm_rcpt *rcpt, size_t taken)
 {
-    struct cm_address full = {.len = rcpt->len, .domain_off = rcpt->domain_off};
-    struct cm_address base;
+    struct cm_address full, base;
     struct cm_event event;
     struct cm_walk walk;
     struct cm_fate fate;
-    memcpy(full.text, rcpt->canonical, rcpt->len + 1u);
     cm_session_event(session, stage, &event);
-    event.recipient = &full;
-    if (cm_address_strip_tag(&full, session->filter->recipient_delimiter,
-                             &base))
-        event.recipient_base = &base;
+    cm_session_event_rcpt(session, rcpt, &full, &base, &event);
     cm_decide_start(&walk, NULL, session->msg.rules, &event, &session->coin);
     cm_decide_turns(&walk, taken);
     if (cm_deliberate(session, &walk, NULL, full.text, full.text, rcpt->typed,
@@ -241,12 +246,20 @@ take_turn(struct cm_session *session, milter ctx, enum cm_stage stage,
     return verdict;
 }
 
+static bool
+is_refusal(int verdict)
+{
+    return verdict == SMFIS_TEMPFAIL || verdict == SMFIS_REJECT;
+}
+
 static void
 delay(struct cm_session *session, milter ctx, enum cm_stage stage)
 {
     struct cm_message *msg = &session->msg;
-    const struct cm_fate **slow = calloc(msg->nfates, sizeof *slow);
     size_t n = 0;
+    if (msg->nfates == 0)
+        return;
+    const struct cm_fate **slow = calloc(msg->nfates, sizeof *slow);
     if (!slow) {
         cm_filter_count(session->filter, CM_FILTER_NO_MEMORY);
         return;
@@ -272,16 +285,15 @@ cm_verdict_late(struct cm_session *session, milter ctx, enum cm_stage stage)
 {
     struct cm_message *msg = &session->msg;
     gather(session, stage);
-    if (msg->nfates == 0)
-        return SMFIS_CONTINUE;
     int verdict = take_turn(session, ctx, stage, CM_DEED_CUT);
     if (verdict == SMFIS_CONTINUE && !msg->cut)
         verdict = take_turn(session, ctx, stage, CM_DEED_REFUSAL);
-    if (verdict != SMFIS_CONTINUE)
+    if (verdict == SMFIS_CONTINUE && stage == CM_STAGE_MESSAGE)
+        verdict = cm_edit_message(session, ctx);
+    if (is_refusal(verdict) || msg->cut)
         return verdict;
     if (stage == CM_STAGE_MESSAGE)
-        verdict = cm_edit_message(session, ctx);
-    if (!msg->cut)
-        delay(session, ctx, stage);
+        cm_attempt_end(session);
+    delay(session, ctx, stage);
     return verdict;
 }

@@ -29,6 +29,11 @@ static const struct {
 };
 #define EVENTS_N (sizeof events / sizeof events[0])
 
+/* All that chaosmilter may ever ask for (milter/filter/terms.c). */
+#define ACTIONS                                                                \
+    (SMFIF_ADDRCPT | SMFIF_DELRCPT | SMFIF_CHGHDRS | SMFIF_ADDHDRS |           \
+     SMFIF_CHGBODY | SMFIF_QUARANTINE | SMFIF_SETSYMLIST)
+
 static unsigned long steps_to_skip;
 
 static sfsistat
@@ -39,7 +44,7 @@ on_negotiate(SMFICTX *ctx, unsigned long actions, unsigned long steps,
     (void)ctx;
     (void)f2;
     (void)f3;
-    *actions_r = actions & (SMFIF_DELRCPT | SMFIF_SETSYMLIST);
+    *actions_r = actions & ACTIONS;
     if (actions & SMFIF_SETSYMLIST)
         (void)smfi_setsymlist(ctx, SMFIM_CONNECT,
                               (char *)"j _ v {daemon_name} {daemon_addr} "
@@ -110,7 +115,7 @@ on_plain(SMFICTX *ctx)
 static struct smfiDesc milter = {
     .xxfi_name = (char *)"null",
     .xxfi_version = SMFI_VERSION,
-    .xxfi_flags = SMFIF_DELRCPT | SMFIF_SETSYMLIST,
+    .xxfi_flags = ACTIONS,
     .xxfi_connect = on_connect,
     .xxfi_helo = on_text,
     .xxfi_envfrom = on_address,
@@ -128,7 +133,7 @@ static struct smfiDesc milter = {
 
 /* A callback that is registered makes libmilter parse its packets even when the
  * event was declined, so what is not asked for is not registered either;
- * chaosmilter keeps helo registered. */
+ * chaosmilter keeps all registered that it may ask for. */
 static void
 unregister_declined(void)
 {

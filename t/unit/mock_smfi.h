@@ -10,6 +10,7 @@
  * Link this instead of -lmilter. One session at a time.
  */
 #define MOCK_DELETED_MAX 64
+#define MOCK_BODY_MAX    4096
 
 struct mock_smfi {
     void *priv;
@@ -17,6 +18,8 @@ struct mock_smfi {
     const char *queue_id, *auth_authen, *version; /* macros; NULL: absent */
     bool refuse_reply;                            /* smfi_setmlreply fails */
     bool refuse_delete;                           /* smfi_delrcpt fails */
+    const char *refuse_adding; /* smfi_addrcpt of this one fails; "*": any */
+    unsigned long refuse;      /* SMFIF_ bits: what changes the message fails */
     /* what it was told */
     char code[4];
     char enhanced[16];
@@ -24,6 +27,9 @@ struct mock_smfi {
     size_t nlines;
     char deleted[MOCK_DELETED_MAX][400];
     size_t ndeleted;
+    char edits[4096]; /* each as one line: "delrcpt <a@example.com>" */
+    unsigned char body[MOCK_BODY_MAX]; /* what replaced the body */
+    size_t body_len;
 };
 extern struct mock_smfi mock_smfi;
 
