@@ -139,7 +139,8 @@ keep_header(struct cm_content *content, const char *name, const char *value)
     size_t size = name_size + strlen(value) + 1;
     if (content->nheaders >= CM_CONTENT_HEADERS_MAX ||
         size > CM_CONTENT_HEADER_BYTES_MAX - content->header_bytes) {
-        forget_headers(content, "the message has too many headers");
+        forget_headers(content,
+                       "the message has too many headers, or too long ones");
         return;
     }
     char *kept = grow_headers(content) ? malloc(size) : NULL;
@@ -161,7 +162,10 @@ cm_content_header(struct cm_content *content, const char *name,
 {
     if (!name || !value)
         return;
-    content->bytes += bytes_on_the_wire(name, value);
+    int64_t bytes = bytes_on_the_wire(name, value);
+    content->bytes += bytes;
+    if (bytes > (int64_t)CM_CONTENT_HEADER_BYTES_MAX)
+        content->bytes_lost = true;
     if (wanted && !content->headers_lost && *name)
         keep_header(content, name, value);
 }

@@ -12,14 +12,18 @@
  * What the session keeps of a message, because some rule asks for it, and no
  * more than these. Beyond the first two no header of the message is known;
  * beyond the third its body can be cut short, but no longer be kept whole.
+ *
+ * The second is well below 60,000 bytes, where Postfix cuts a header short that
+ * it tells a milter (seen on 3.7): what is known is known whole.
  */
 #define CM_CONTENT_HEADERS_MAX      1000
-#define CM_CONTENT_HEADER_BYTES_MAX ((size_t)64 * 1024)
+#define CM_CONTENT_HEADER_BYTES_MAX ((size_t)32 * 1024)
 #define CM_CONTENT_BODY_BYTES_MAX   ((size_t)10 * 1024 * 1024)
 
 struct cm_content {
     int64_t declared_bytes; /* SIZE= of MAIL; -1: not given */
     int64_t bytes;          /* received: headers and body, as SIZE= counts */
+    bool bytes_lost;        /* a header may have been told in part */
 
     struct cm_header *headers; /* owned; those that a rule names, unfolded */
     size_t nheaders, headers_cap, header_bytes;

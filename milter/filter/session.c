@@ -192,7 +192,8 @@ add_content(const struct cm_session *session, struct cm_event *event)
     event->headers = content->headers;
     event->nheaders = content->nheaders;
     event->headers_known = terms->headers && !content->headers_lost;
-    if (terms->headers && terms->body && !content->body_skipped)
+    if (terms->headers && terms->body && !content->body_skipped &&
+        !content->bytes_lost)
         event->size_bytes = content->bytes;
 }
 
