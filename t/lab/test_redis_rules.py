@@ -2,9 +2,11 @@
 """Rules managed through Redis alone, by redis-cli, and what a broken document
 does there."""
 import json
+import os
+import re
 import unittest
 
-from labkit import LabTestCase, wait_until
+from labkit import TOP, LabTestCase, wait_until
 
 REFUSE = json.dumps({"enabled": True, "randomError": {
     "enabled": True, "errorRate": 1, "errorTypes": ["permanent"]}})
@@ -97,6 +99,26 @@ class RedisRules(LabTestCase):
         """Behind the back of the change log; then make the filter read anew."""
         self.lab.redis("SET", "{cm}:cfg:inbox:" + inbox, garbage)
         self.lab.redis("SET", "{cm}:epoch", "reset-" + inbox)
+
+
+class Readme(LabTestCase):
+
+    def test_rules_of_the_readme_are_taken(self):
+        with open(os.path.join(TOP, "README.md"), encoding="utf-8") as page:
+            rules = re.findall(r"cm_set 0 rule (\S+) '(.*?)'", page.read(), re.S)
+        self.assertGreaterEqual(len(rules), 3)
+        for name, document in rules:
+            answer = self.lab.redis_cli("FCALL", "cm_set", "0", "rule", name,
+                                        document)
+            self.assertTrue(answer.startswith("rev"), f"{name}: {answer}")
+        self.lab.settle()
+        self.assertEqual(self.lab.status()["hosts"][0]["broken"], [])
+        inbox = "a@example.com"
+        for text in ("451 4.7.1 Not yet", "421 4.7.0 Go away"):
+            client = self.smtp()
+            client.mail()
+            self.assertEqual(client.rcpt(inbox).text, text)
+        self.assert_passes(inbox)
 
 
 if __name__ == "__main__":
