@@ -476,7 +476,7 @@ static void
 replace_rules(int round)
 {
     static struct cm_change changes[3000];
-    static char names[3000][24], doc[96];
+    static char names[3000][32], doc[96];
     size_t n = 0;
     snprintf(doc, sizeof doc,
              "{\"probability\":0.%d,\"fault\":{\"kind\":\"error\"}}",
