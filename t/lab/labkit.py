@@ -461,8 +461,8 @@ class Smtp:
     def send_message(self, message):
         stuffed = re.sub(rb"(?m)^\.", b"..", message)
         self.note(">", f"({len(message)} bytes) .")
+        self.sent_at = now()  # not after: a reply would seem to come early
         self.socket.sendall(stuffed + b".\r\n")
-        self.sent_at = now()
 
     def dialogue(self):
         return "\n".join(self.transcript)
