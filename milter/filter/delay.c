@@ -56,7 +56,7 @@ static void
 on_hold_end(void *arg, enum cm_hold_end end, int64_t measured_ms)
 {
     enum cm_incident_outcome outcome = CM_INCIDENT_APPLIED;
-    const struct held *held = arg;
+    struct held *held = arg;
     const char *detail = NULL;
     char closed[CM_INCIDENT_TEXT];
     switch (end) {
@@ -73,7 +73,7 @@ on_hold_end(void *arg, enum cm_hold_end end, int64_t measured_ms)
         break;
     case CM_HOLD_GONE:
         detail = "the session ended before the reply was due";
-        forget_commit(arg);
+        forget_commit(held);
         break;
     case CM_HOLD_CUT:
         detail = "cut short: the filter stops";
@@ -83,7 +83,7 @@ on_hold_end(void *arg, enum cm_hold_end end, int64_t measured_ms)
         detail = "no memory to hold the reply";
         break;
     }
-    close_all(arg, outcome, measured_ms, detail);
+    close_all(held, outcome, measured_ms, detail);
 }
 
 static void
@@ -96,15 +96,6 @@ sleep_instead(struct held *held, int64_t delay_ms)
             "replies cannot be held on this system, so the filter sleeps "
             "and other sessions may wait with it");
     close_all(held, CM_INCIDENT_APPLIED, cm_hold_sleep(delay_ms), NULL);
-}
-
-const char *
-cm_delay_hindrance(const struct cm_session *session, const struct cm_fate *fate)
-{
-    if (fate->fault->kind != CM_FAULT_LATENCY)
-        return NULL;
-    return cm_patience_exceeded(&session->filter->patience, session->mta,
-                                fate->stage, fate->delay_ms);
 }
 
 void

@@ -4,18 +4,12 @@
 
 #include "milter/filter/session.h"
 
-/* cm_delay_hindrance - why this fate's delay cannot be done in this session,
- * NULL when it can, or when it is no delay. The text lives as long as the
- * filter. */
-const char *cm_delay_hindrance(const struct cm_session *session,
-                               const struct cm_fate *fate);
-
 /*
  * cm_delay_reply - hold the reply of the callback in hand for the longest of n
  * latency fates, and record each when the reply has gone, with the time that it
  * was really held. Must be the last thing the callback does.
  *
- * fates     1.. of one stage, kind latency, no hindrance; borrowed
+ * fates     1.. of one stage, kind latency, no cm_fate_hindrance; borrowed
  * queue_id  may be NULL
  * others    further recipients that the same reply answers
  *

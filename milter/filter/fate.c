@@ -5,7 +5,6 @@
  * done, so that what cannot be done costs nothing and is never claimed.
  */
 #include "milter/filter/fate.h"
-#include "milter/filter/delay.h"
 #include "milter/filter/session.h"
 #include "milter/model/reply.h"
 
@@ -52,8 +51,9 @@ cm_fate_hindrance(const struct cm_session *session, const struct cm_fate *fate)
     const char *why = cm_filter_unavailable(session->filter, fate->fault);
     if (!why)
         why = cm_mta_cannot(session->mta, fate->fault, fate->stage);
-    if (!why)
-        why = cm_delay_hindrance(session, fate);
+    if (!why && fate->fault->kind == CM_FAULT_LATENCY)
+        why = cm_patience_exceeded(&session->filter->patience, session->mta,
+                                   fate->stage, fate->delay_ms);
     if (!why)
         why = cm_terms_lack(&session->terms, fate->fault);
     if (!why && fate->fault->kind == CM_FAULT_MISDELIVER)
