@@ -301,6 +301,7 @@ add_rules(struct cm_inbox *inbox, const json_t *config)
         if (!rule->id)
             return CM_ENOMEM;
         inbox->nrules++;
+        rule->face = CM_FACE_INBOX;
         rule->enabled = true;
         rule->expires_at_ms = CM_RULE_NEVER_EXPIRES; /* the inbox expires */
         rule->seeded = seed != NULL;

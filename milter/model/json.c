@@ -18,7 +18,9 @@
 #include "milter/model/ascii.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -114,5 +116,78 @@ cm_json_dump(const struct json_t *json, size_t *len_r)
                                       JSON_REAL_PRECISION(15));
     if (len_r)
         *len_r = text ? strlen(text) : 0;
+    return text;
+}
+
+/* --- equality --- */
+
+static json_t *canonical(const json_t *json);
+
+static json_t *
+canonical_number(const json_t *json)
+{
+    const double limit = 9223372036854775808.0; /* 2^63 */
+    char digits[32];
+    if (json_is_integer(json))
+        return json_integer(json_integer_value(json));
+    /* As many as are printed, or what prints as whole would not be. */
+    snprintf(digits, sizeof digits, "%.15g", json_real_value(json));
+    double number = strtod(digits, NULL);
+    if (number > -limit && number < limit && number == floor(number))
+        return json_integer((json_int_t)number);
+    return json_real(number);
+}
+
+static json_t *
+canonical_array(const json_t *json)
+{
+    json_t *out = json_array();
+    for (size_t i = 0; out && i < json_array_size(json); i++) {
+        if (json_array_append_new(out, canonical(json_array_get(json, i))) !=
+            0) {
+            json_decref(out);
+            return NULL;
+        }
+    }
+    return out;
+}
+
+static json_t *
+canonical_object(const json_t *json)
+{
+    const char *key;
+    json_t *value, *out = json_object();
+    json_object_foreach((json_t *)json, key, value)
+    {
+        if (out && json_object_set_new(out, key, canonical(value)) != 0) {
+            json_decref(out);
+            return NULL;
+        }
+    }
+    return out;
+}
+
+/* A new reference, NULL when out of memory. As deep as the parser let it be. */
+static json_t *
+canonical(const json_t *json)
+{
+    if (json_is_number(json))
+        return canonical_number(json);
+    if (json_is_array(json))
+        return canonical_array(json);
+    if (json_is_object(json))
+        return canonical_object(json);
+    return json_incref((json_t *)json);
+}
+
+char *
+cm_json_canonical(const struct json_t *json)
+{
+    json_t *same = canonical(json);
+    char *text =
+        same ? json_dumps(same, JSON_COMPACT | JSON_ENCODE_ANY |
+                                    JSON_SORT_KEYS | JSON_REAL_PRECISION(15))
+             : NULL;
+    json_decref(same);
     return text;
 }

@@ -27,4 +27,11 @@ enum cm_status cm_json_parse(struct json_t **json_r, const char *text,
  */
 char *cm_json_dump(const struct json_t *json, size_t *len_r);
 
+/*
+ * cm_json_canonical - a text that two values share when they are equal as JSON:
+ * the order of members does not matter, nor whether a number is written 1 or
+ * 1.0; everything else does. Reals count to 15 digits. As cm_json_dump.
+ */
+char *cm_json_canonical(const struct json_t *json);
+
 #endif

@@ -224,6 +224,17 @@ is_by_recipient(const struct cm_fault *fault)
     return false;
 }
 
+const char *
+cm_face_name(enum cm_face face)
+{
+    static const char *const names[] = {[CM_FACE_RULE] = "rule",
+                                        [CM_FACE_FAULT] = "fault",
+                                        [CM_FACE_TRIGGER] = "trigger",
+                                        [CM_FACE_EFFECT] = "effect",
+                                        [CM_FACE_INBOX] = "inbox"};
+    return names[face];
+}
+
 bool
 cm_rule_is_for_message(const struct cm_rule *rule)
 {
@@ -237,7 +248,11 @@ void
 cm_rule_print_name(const struct cm_rule *rule, bool from_inbox, char *out,
                    size_t cap)
 {
-    snprintf(out, cap, "%s%s", from_inbox ? "inbox:" : "", rule->id);
+    enum cm_face face = from_inbox ? CM_FACE_INBOX : rule->face;
+    if (face == CM_FACE_RULE)
+        snprintf(out, cap, "%s", rule->id);
+    else
+        snprintf(out, cap, "%s:%s", cm_face_name(face), rule->id);
 }
 
 bool

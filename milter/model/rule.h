@@ -60,8 +60,22 @@ struct cm_match {
     struct cm_range attempt; /* 1 is the first */
 };
 
+/* Which API a rule was made by. All but the first are in the order in which
+ * they have a say; an inbox's configuration has it before them. */
+enum cm_face {
+    CM_FACE_RULE,    /* our own rules */
+    CM_FACE_FAULT,   /* LocalStack's fault rules */
+    CM_FACE_TRIGGER, /* Mailpit's triggers */
+    CM_FACE_EFFECT,  /* LocalStack's effects: add to what the others let pass */
+    CM_FACE_INBOX    /* VaultSandbox's configuration of one inbox */
+};
+
+/* cm_face_name - "rule", "fault", "trigger", "effect", "inbox"; static. */
+const char *cm_face_name(enum cm_face face);
+
 struct cm_rule {
     char *id; /* owned; unique among the rules of one face, e.g. "r7" */
+    enum cm_face face;
     bool enabled;
     enum cm_rule_mode mode;
     enum cm_stage stage; /* where the fault acts */
@@ -100,8 +114,10 @@ bool cm_rule_is_for_message(const struct cm_rule *rule);
 
 /*
  * cm_rule_print_name - the rule's name wherever it is told from others: its id,
- * and "inbox:" before it when it is part of an inbox's configuration. Into out,
- * cut to cap with its NUL; CM_RULE_NAME_BYTES always suffice.
+ * with the name of its face and a colon before it unless it is a rule of our
+ * own ("r7", "inbox:greylist", "fault:12.1"). from_inbox: it is part of an
+ * inbox's configuration, whatever its face. Into out, cut to cap with its NUL;
+ * CM_RULE_NAME_BYTES always suffice.
  */
 #define CM_RULE_NAME_BYTES 80
 void cm_rule_print_name(const struct cm_rule *rule, bool from_inbox, char *out,

@@ -11,6 +11,8 @@
  */
 #include "milter/model/address.h"
 #include "milter/model/event.h"
+#include "milter/model/localstack_json.h"
+#include "milter/model/mailpit_json.h"
 #include "milter/model/rule_json.h"
 #include "milter/model/ruleset.h"
 
@@ -150,6 +152,90 @@ try_rule(const char *text, size_t len)
     json_decref(doc);
 }
 
+static void
+try_localstack(const json_t *doc)
+{
+    struct cm_rule rule;
+    struct cm_problems problems;
+    cm_problems_init(&problems);
+    if (cm_localstack_compile(&rule, "1", doc, "[0].", 0, &problems) == CM_OK) {
+        demand(cm_fault_stages(&rule.fault) & CM_STAGE_BIT(rule.stage),
+               "a fault rule acts where its fault can");
+        cm_rule_fini(&rule);
+    } else {
+        demand(problems.n > 0, "a refusal of a fault rule says why");
+    }
+    cm_problems_init(&problems);
+    enum cm_status status = cm_localstack_effect(&rule, doc, &problems);
+    if (status == CM_OK) {
+        demand(cm_fault_delay(&rule.fault.u.latency, UINT64_MAX, 0) <=
+                   CM_FAULT_DELAY_MAX_MS,
+               "an effect keeps the limit of delays");
+        cm_rule_fini(&rule);
+    } else {
+        demand(status == CM_NOTFOUND || problems.n > 0,
+               "a refusal of effects says why");
+    }
+}
+
+static void
+try_mailpit(const json_t *doc)
+{
+    struct cm_triggers triggers, again;
+    struct cm_err err;
+    if (cm_triggers_read(&triggers, doc, &err) != CM_OK)
+        return;
+    json_t *answer = cm_triggers_json(&triggers);
+    demand(cm_triggers_read(&again, answer, &err) == CM_OK &&
+               memcmp(&triggers, &again, sizeof again) == 0,
+           "triggers that were answered are taken again");
+    json_decref(answer);
+}
+
+/* Equal to itself, and to what it is printed as. */
+static void
+try_canonical(const json_t *doc)
+{
+    json_t *back = NULL;
+    char *text = cm_json_canonical(doc);
+    demand(text && cm_json_parse(&back, text, strlen(text), NULL) == CM_OK,
+           "a canonical text is JSON");
+    char *again = cm_json_canonical(back);
+    demand(again && strcmp(text, again) == 0, "a canonical text is canonical");
+    free(again);
+    free(text);
+    json_decref(back);
+}
+
+static void
+try_faces(const char *text, size_t len)
+{
+    struct cm_err err;
+    json_t *doc = NULL;
+    if (cm_json_parse(&doc, text, len, &err) != CM_OK)
+        return;
+    try_canonical(doc);
+    try_localstack(doc);
+    try_mailpit(doc);
+    json_decref(doc);
+}
+
+static void
+try_list(const char *text, size_t len)
+{
+    struct cm_triggers triggers;
+    struct cm_err err;
+    char *list = strndup(text, len);
+    demand(list != NULL, "memory");
+    if (cm_triggers_parse(&triggers, list, &err) == CM_OK) {
+        for (int i = 0; i < CM_TRIGGER_COUNT; i++)
+            demand(
+                !cm_trigger_check(triggers.at[i].code, triggers.at[i].percent),
+                "a trigger from a list is in range");
+    }
+    free(list);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -158,6 +244,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     try_address(text, size, CM_ADDRESS_KEEP_CASE);
     try_inbox(text, size);
     try_rule(text, size);
+    try_faces(text, size);
+    try_list(text, size);
     return 0;
 }
 

@@ -213,6 +213,72 @@ static const struct {
     {"empty", "", -1},
 };
 
+static const struct {
+    const char *a, *b;
+    bool equal;
+} pairs[] = {
+    {"{\"a\":1,\"b\":[true,null]}", " { \"b\" : [true, null], \"a\" : 1 }",
+     true},
+    {"{\"a\":{\"x\":1,\"y\":2}}", "{\"a\":{\"y\":2,\"x\":1}}", true},
+    {"1", "1.0", true},
+    {"100", "1e2", true},
+    {"0", "-0.0", true},
+    {"9007199254740993", "9007199254740992.0", false},
+    {"100000000000000000", "1e17", true},
+    {"0.1", "0.10", true},
+    {"0.1", "0.2", false},
+    {"790071992547400.1", "790071992547400", true}, /* 15 digits */
+    {"1e300", "1e299", false},
+    {"\"\\u00fc\"", "\"\xc3\xbc\"", true},
+    {"\"1\"", "1", false},
+    {"\"a\"", "\"A\"", false},
+    {"[1,2]", "[2,1]", false},
+    {"[]", "{}", false},
+    {"null", "false", false},
+    {"{\"a\":null}", "{}", false},
+};
+
+static void
+test_json_canonical_table(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+        json_t *a = NULL, *b = NULL;
+        assert_int_equal(
+            cm_json_parse(&a, pairs[i].a, strlen(pairs[i].a), NULL), CM_OK);
+        assert_int_equal(
+            cm_json_parse(&b, pairs[i].b, strlen(pairs[i].b), NULL), CM_OK);
+        char *one = cm_json_canonical(a), *two = cm_json_canonical(b);
+        if ((strcmp(one, two) == 0) != pairs[i].equal)
+            fail_msg("%s and %s: %s %s", pairs[i].a, pairs[i].b, one, two);
+        free(one);
+        free(two);
+        json_decref(a);
+        json_decref(b);
+    }
+}
+
+static void
+test_json_canonical_without_memory_is_null(void **state)
+{
+    const char *text = "{\"b\":[1.0,{\"a\":0.5}],\"a\":\"x\"}";
+    json_t *json = NULL;
+    (void)state;
+    assert_int_equal(cm_json_parse(&json, text, strlen(text), NULL), CM_OK);
+    for (long n = 1;; n++) {
+        failing_alloc_arm(n);
+        char *out = cm_json_canonical(json);
+        bool failed = failing_alloc_disarm();
+        if (!failed) {
+            assert_string_equal(out, "{\"a\":\"x\",\"b\":[1,{\"a\":0.5}]}");
+            free(out);
+            break;
+        }
+        assert_null(out);
+    }
+    json_decref(json);
+}
+
 static void
 test_time_parse_table(void **state)
 {
@@ -254,6 +320,8 @@ main(void)
         cmocka_unit_test(test_json_parse_error_quotes_no_foreign_bytes),
         cmocka_unit_test(test_json_parse_without_memory_is_never_half),
         cmocka_unit_test(test_json_dump_without_memory_is_null),
+        cmocka_unit_test(test_json_canonical_table),
+        cmocka_unit_test(test_json_canonical_without_memory_is_null),
         cmocka_unit_test(test_time_parse_table),
         cmocka_unit_test(test_time_print_reads_back),
     };
