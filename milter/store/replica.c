@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A table is three maps (inboxes, rules, what is broken) and the compiled list
- * of rules. A view is a counted reference to a table, so taking one cannot
- * fail. A table whose last view goes is only put on a list by the reader, for
- * freeing a million entries takes a while; the writer frees it. That also
- * leaves the shared documents to one thread, without a lock.
+ * A table is three maps (inboxes, what becomes rules, what is broken) and the
+ * list compiled of the second. A view is a counted reference to a table, so
+ * taking one cannot fail. A table whose last view goes is only put on a list by
+ * the reader, for freeing a million entries takes a while; the writer frees it.
+ * That also leaves the shared documents to one thread, without a lock.
  *
  * RCU was rejected: striped locks held for a few pointer operations cost less
  * than 50 ns here, and any C programmer can check them.
@@ -267,9 +267,9 @@ identify(const struct cm_view *table, const char *key)
     if (strncmp(key, "inbox:", 6) == 0) {
         id.map = table->inboxes;
         id.name = key + 6;
-    } else if (strncmp(key, "rule:", 5) == 0) {
+    } else if (cm_rulebook_name(key, NULL)) {
         id.map = table->rules;
-        id.name = key + 5;
+        id.name = key; /* kinds may share a name */
     }
     id.name_len = id.map ? id.len - (size_t)(id.name - key) : 0;
     return id;
@@ -502,7 +502,7 @@ cm_replica_abandon(struct cm_replica *replica)
 struct tour {
     cm_replica_fn *fn;
     void *arg;
-    const char *kind;
+    const char *kind; /* what a map's keys lack */
     bool is_rule;
     struct cm_buf key, text;
     enum cm_status status;
@@ -546,7 +546,7 @@ cm_replica_each(struct cm_replica *replica, cm_replica_fn *fn, void *arg)
     struct cm_view *view = cm_replica_view(replica);
     tour.kind = "inbox:";
     if (cm_map_each(view->inboxes, visit, &tour)) {
-        tour.kind = "rule:";
+        tour.kind = "";
         tour.is_rule = true;
         cm_map_each(view->rules, visit, &tour);
     }

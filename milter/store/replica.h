@@ -36,8 +36,9 @@ void cm_view_release(struct cm_view **view);
  * changes made since the view was taken. */
 struct cm_inbox *cm_view_inbox(struct cm_view *view, const char *address,
                                size_t len);
-/* cm_view_rules - the fault rules, with a reference of the caller's; may be
- * NULL. */
+/* cm_view_rules - the rules of all faces in the order of evaluation: our own
+ * rules, fault rules, triggers, effects. With a reference of the caller's; may
+ * be NULL. */
 struct cm_ruleset *cm_view_rules(struct cm_view *view);
 bool cm_view_has_inboxes(struct cm_view *view);
 
@@ -45,7 +46,8 @@ struct cm_replica_state {
     char epoch[64]; /* "" before the first sync */
     int64_t seq;
     uint64_t digest; /* order-free sum over (key, rev, seq) of all entries */
-    size_t inboxes, rules;
+    size_t inboxes;
+    size_t rules;  /* documents that become rules, of all kinds */
     size_t broken; /* documents that do not parse: no chaos for them */
 };
 void cm_replica_state(struct cm_replica *replica,
@@ -60,11 +62,11 @@ void cm_replica_broken_json(struct cm_replica *replica, struct cm_buf *buf,
 
 /*
  * cm_replica_apply - one change: text is the stored envelope, NULL for a
- * deletion. key is "inbox:a@example.com" or "rule:r7"; kinds unknown to us are
- * ignored. A document that is broken is kept as broken: CM_OK all the same.
- * CM_ENOMEM leaves the replica as it was: resync. Inboxes are in force at once,
- * rules with the next cm_replica_advance, so that a batch of changes compiles
- * them once.
+ * deletion. key is "inbox:a@example.com", "rule:r7", "trigger:sender"; kinds
+ * unknown to us are ignored. A document that is broken is kept as broken: CM_OK
+ * all the same. CM_ENOMEM leaves the replica as it was: resync. Inboxes are in
+ * force at once, rules with the next cm_replica_advance, so that a batch of
+ * changes compiles them once.
  */
 enum cm_status cm_replica_apply(struct cm_replica *replica, const char *key,
                                 const char *text, size_t len) CM_MUST_CHECK;

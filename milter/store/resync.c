@@ -17,6 +17,7 @@
 #include "milter/store/resync.h"
 #include "milter/store/redis.h"
 #include "milter/store/replica.h"
+#include "milter/store/rulebook.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -162,8 +163,8 @@ cm_resync(struct cm_link *link, const struct cm_keys *keys,
         st = cm_err_set(err, CM_ENOMEM, "out of memory");
     if (st == CM_OK)
         st = load_kind(link, keys, replica, "inbox", err);
-    if (st == CM_OK)
-        st = load_kind(link, keys, replica, "rule", err);
+    for (size_t i = 0; st == CM_OK && cm_rulebook_kinds[i]; i++)
+        st = load_kind(link, keys, replica, cm_rulebook_kinds[i], err);
     if (st == CM_OK)
         st = catch_up(link, keys, replica, command_timeout_ms, &pos, err);
     if (st == CM_OK && cm_replica_swap(replica, pos.epoch, pos.seq) != CM_OK)

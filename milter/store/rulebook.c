@@ -1,28 +1,114 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The filter knows only rules, and here is where it stops to matter which API
+ * one was made by: a table of the kinds, each with the function that compiles
+ * it. A kind's place in the table is its face, and its rank in the order of
+ * evaluation.
+ */
 #include "milter/store/rulebook.h"
+#include "milter/model/json.h"
+#include "milter/model/localstack_json.h"
+#include "milter/model/mailpit_json.h"
 #include "milter/model/problem.h"
 #include "milter/model/rule_json.h"
 #include "milter/model/ruleset.h"
 #include "milter/store/map.h"
 
 #include <jansson.h>
-
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
+/* What a document of each kind becomes. CM_NOTFOUND: nothing, for now. */
+typedef enum cm_status compile_fn(struct cm_rule *rule_r, const char *name,
+                                  const json_t *json, unsigned address_flags,
+                                  struct cm_problems *problems);
+
+static enum cm_status
+compile_rule(struct cm_rule *rule_r, const char *name, const json_t *json,
+             unsigned address_flags, struct cm_problems *problems)
+{
+    return cm_rule_compile(rule_r, name, json, address_flags, problems);
+}
+
+static enum cm_status
+compile_fault(struct cm_rule *rule_r, const char *name, const json_t *json,
+              unsigned address_flags, struct cm_problems *problems)
+{
+    return cm_localstack_compile(rule_r, name, json, "", address_flags,
+                                 problems);
+}
+
+static enum cm_status
+compile_trigger(struct cm_rule *rule_r, const char *name, const json_t *json,
+                unsigned address_flags, struct cm_problems *problems)
+{
+    enum cm_trigger trigger;
+    struct cm_trigger_setting setting;
+    struct cm_err err;
+    (void)address_flags;
+    if (cm_trigger_find(name, &trigger) != CM_OK) {
+        cm_problem_add(problems, "", "there is no trigger of this name");
+        return CM_EINVAL;
+    }
+    if (cm_trigger_read(&setting, trigger, json, &err) != CM_OK) {
+        cm_problem_add(problems, "", "%s", err.msg);
+        return CM_EINVAL;
+    }
+    return cm_trigger_compile(rule_r, trigger, &setting);
+}
+
+static enum cm_status
+compile_effect(struct cm_rule *rule_r, const char *name, const json_t *json,
+               unsigned address_flags, struct cm_problems *problems)
+{
+    (void)address_flags;
+    if (strcmp(name, "latency") != 0) {
+        cm_problem_add(problems, "", "there is no effect of this name");
+        return CM_EINVAL;
+    }
+    return cm_localstack_effect(rule_r, json, problems);
+}
+
+static compile_fn *const compilers[] = {
+    [CM_FACE_RULE] = compile_rule,
+    [CM_FACE_FAULT] = compile_fault,
+    [CM_FACE_TRIGGER] = compile_trigger,
+    [CM_FACE_EFFECT] = compile_effect,
+};
+#define NFACES (sizeof compilers / sizeof compilers[0])
+
+const char *const cm_rulebook_kinds[] = {"rule", "fault", "trigger", "effect",
+                                         NULL};
+
+const char *
+cm_rulebook_name(const char *key, enum cm_face *face_r)
+{
+    for (size_t i = 0; i < NFACES; i++) {
+        size_t len = strlen(cm_rulebook_kinds[i]);
+        if (strncmp(key, cm_rulebook_kinds[i], len) != 0 || key[len] != ':')
+            continue;
+        if (face_r)
+            *face_r = (enum cm_face)i;
+        return key + len + 1;
+    }
+    return NULL;
+}
+
 /* rule_r is to be freed with cm_rule_fini after CM_OK. */
 static enum cm_status
-compile(struct cm_rule *rule_r, const char *id, const char *text, size_t len,
+compile(struct cm_rule *rule_r, const char *key, const char *text, size_t len,
         unsigned address_flags, struct cm_err *err)
 {
     struct cm_problems problems;
+    enum cm_face face = CM_FACE_RULE;
     json_t *json = NULL;
+    const char *name = cm_rulebook_name(key, &face);
     enum cm_status st = cm_json_parse(&json, text, len, err);
     if (st != CM_OK)
         return st;
     cm_problems_init(&problems);
-    st = cm_rule_compile(rule_r, id, json, address_flags, &problems);
+    st = compilers[face](rule_r, name, json, address_flags, &problems);
     if (st == CM_EINVAL)
         cm_err_set(err, st, "%s", cm_problems_first(&problems));
     json_decref(json);
@@ -30,18 +116,20 @@ compile(struct cm_rule *rule_r, const char *id, const char *text, size_t len,
 }
 
 enum cm_status
-cm_rule_doc_new(struct cm_rule_doc **doc_r, const char *id, int64_t ord,
+cm_rule_doc_new(struct cm_rule_doc **doc_r, const char *key, int64_t ord,
                 const char *text, size_t len, unsigned address_flags,
                 struct cm_err *err)
 {
     struct cm_rule rule;
-    enum cm_status st = compile(&rule, id, text, len, address_flags, err);
-    if (st != CM_OK)
+    enum cm_status st = compile(&rule, key, text, len, address_flags, err);
+    if (st == CM_OK)
+        cm_rule_fini(&rule);
+    else if (st != CM_NOTFOUND)
         return st;
-    cm_rule_fini(&rule);
     struct cm_rule_doc *doc = malloc(sizeof *doc + len + 1);
     if (!doc)
         return cm_err_set(err, CM_ENOMEM, "out of memory");
+    (void)cm_rulebook_name(key, &doc->face);
     doc->ord = ord;
     doc->len = len;
     memcpy(doc->text, text, len);
@@ -69,6 +157,8 @@ by_order(const void *a, const void *b)
     const struct cm_map_entry *one = *(const struct cm_map_entry *const *)a;
     const struct cm_map_entry *two = *(const struct cm_map_entry *const *)b;
     const struct cm_rule_doc *first = one->value, *second = two->value;
+    if (first->face != second->face)
+        return first->face < second->face ? -1 : 1;
     if (first->ord != second->ord)
         return first->ord < second->ord ? -1 : 1;
     return strcmp(one->key, two->key);
@@ -100,10 +190,14 @@ cm_rulebook_compile(struct cm_ruleset **set_r, struct cm_map *rules,
         if (st == CM_ENOMEM)
             goto out;
         if (st == CM_OK)
-            done++; /* else it was sound when it came, and is left out */
+            done++; /* else it has nothing to say */
     }
-    st = cm_ruleset_new(set_r, compiled, done); /* takes compiled */
-    compiled = NULL;
+    st = CM_OK;
+    *set_r = NULL;
+    if (done > 0) {
+        st = cm_ruleset_new(set_r, compiled, done); /* takes compiled */
+        compiled = NULL;
+    }
 out:
     for (size_t i = 0; compiled && i < done; i++)
         cm_rule_fini(&compiled[i]);

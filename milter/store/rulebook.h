@@ -3,6 +3,7 @@
 #define CM_RULEBOOK_H
 
 #include "milter/err.h"
+#include "milter/model/rule.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -11,25 +12,37 @@ struct cm_map;
 struct cm_ruleset;
 
 /*
- * Rule documents as they are kept beside the compiled list: the list is made
- * anew from all of them when one changes. Allocated with malloc; free() frees.
+ * Documents of all kinds that become rules, as they are kept beside the
+ * compiled list: our own rules, LocalStack's fault rules and effects, Mailpit's
+ * triggers. The list is made anew from all of them when one changes. Allocated
+ * with malloc; free() frees.
  */
 struct cm_rule_doc {
-    int64_t ord; /* place in the order of evaluation */
+    enum cm_face face;
+    int64_t ord; /* place in the order of evaluation, within the face */
     size_t len;
     char text[]; /* NUL-terminated */
 };
 
-/* cm_rule_doc_new - checks that the text is a rule under this id. CM_OK,
- * CM_EINVAL (err says what is wrong with it), CM_ENOMEM. */
-enum cm_status cm_rule_doc_new(struct cm_rule_doc **doc_r, const char *id,
+/* cm_rulebook_kinds - the kinds of documents that become rules, ended by NULL:
+ * "rule", "fault", ... */
+extern const char *const cm_rulebook_kinds[];
+
+/* cm_rulebook_name - the name in a key, "r7" of "rule:r7"; NULL: the key is of
+ * no kind that becomes rules. face_r may be NULL. */
+const char *cm_rulebook_name(const char *key, enum cm_face *face_r);
+
+/* cm_rule_doc_new - checks that the text is a document of the key's kind, one
+ * that cm_rulebook_name knows. CM_OK, CM_EINVAL (err says what is wrong with
+ * it), CM_ENOMEM. */
+enum cm_status cm_rule_doc_new(struct cm_rule_doc **doc_r, const char *key,
                                int64_t ord, const char *text, size_t len,
                                unsigned address_flags,
                                struct cm_err *err) CM_MUST_CHECK;
 
-/* cm_rulebook_compile - the list of all rules in the map (id to cm_rule_doc),
- * by ord and then id. *set_r has one reference; NULL when there are none.
- * CM_OK or CM_ENOMEM. */
+/* cm_rulebook_compile - the list of all rules in the map (key to cm_rule_doc),
+ * by face, ord and then name. *set_r has one reference; NULL when there are
+ * none. CM_OK or CM_ENOMEM. */
 enum cm_status cm_rulebook_compile(struct cm_ruleset **set_r,
                                    struct cm_map *rules,
                                    unsigned address_flags) CM_MUST_CHECK;

@@ -396,6 +396,102 @@ test_rules_are_sorted_by_ord_then_id(void **state)
     cm_ruleset_release(&set);
 }
 
+/* Whatever the numbers say: our own rules, faults, triggers, effects. */
+static void
+test_rules_of_all_faces_in_order_of_authority(void **state)
+{
+    static const char *const expected[] = {"z",
+                                           "fault:2",
+                                           "fault:1",
+                                           "trigger:sender",
+                                           "trigger:recipient",
+                                           "effect:latency"};
+    static const struct {
+        const char *key, *ord, *doc;
+    } docs[] = {
+        {"effect:latency", "", "{\"latency\":5}"},
+        {"trigger:sender", "", "{\"ErrorCode\":451,\"Probability\":1}"},
+        {"trigger:recipient", "", "{\"Probability\":100}"},
+        {"trigger:authentication", "", "{\"Probability\":0}"},
+        {"fault:1", ",\"ord\":8", "{}"},
+        {"fault:2", ",\"ord\":7", "{\"service\":\"a@b\"}"},
+        {"rule:z", ",\"ord\":9", FAULT},
+        {"box:a@b", "", "{}"},
+    };
+    struct cm_replica *replica = new_replica();
+    char text[256], name[CM_RULE_NAME_BYTES];
+    (void)state;
+    for (size_t i = 0; i < sizeof docs / sizeof *docs; i++) {
+        snprintf(text, sizeof text, "{\"rev\":1,\"seq\":%zu%s,\"doc\":%s}",
+                 i + 1, docs[i].ord, docs[i].doc);
+        apply(replica, docs[i].key, text);
+    }
+    cm_replica_advance(replica, 8);
+    assert_int_equal(state_of(replica).rules, 7);
+    assert_int_equal(state_of(replica).broken, 0);
+    struct cm_view *view = cm_replica_view(replica);
+    struct cm_ruleset *set = cm_view_rules(view);
+    assert_int_equal(cm_ruleset_count(set), 6); /* one never fires */
+    for (size_t i = 0; i < 6; i++) {
+        cm_rule_print_name(cm_ruleset_at(set, i), false, name, sizeof name);
+        assert_string_equal(name, expected[i]);
+    }
+    cm_ruleset_release(&set);
+    cm_view_release(&view);
+    for (size_t i = 0; i < sizeof docs / sizeof *docs; i++)
+        apply(replica, docs[i].key, NULL);
+    cm_replica_advance(replica, 16);
+    assert_int_equal(state_of(replica).digest, 0);
+    assert_int_equal(rules(replica), 0);
+    cm_replica_free(&replica);
+}
+
+/* One name in two kinds is two documents. */
+static void
+test_faces_do_not_share_names(void **state)
+{
+    struct cm_replica *replica = new_replica();
+    (void)state;
+    apply(replica, "rule:x", RULE("1", "1"));
+    apply(replica, "fault:x", "{\"rev\":1,\"seq\":2,\"doc\":{}}");
+    cm_replica_advance(replica, 2);
+    assert_int_equal(rules(replica), 2);
+    apply(replica, "rule:x", NULL);
+    cm_replica_advance(replica, 3);
+    assert_int_equal(rules(replica), 1);
+    assert_int_equal(state_of(replica).rules, 1);
+    cm_replica_free(&replica);
+}
+
+static void
+test_faces_broken_documents_hurt_nobody(void **state)
+{
+    static const struct {
+        const char *key, *doc;
+    } cases[] = {
+        {"fault:1", "{\"nonsense\":1}"},
+        {"fault:1", "{\"error\":{\"message\":\"a\\nb\"}}"},
+        {"trigger:sender", "{\"Probability\":101}"},
+        {"trigger:data", "{\"Probability\":100}"},
+        {"effect:latency", "{\"latency\":-1}"},
+        {"effect:loss", "{\"latency\":1}"},
+    };
+    struct cm_replica *replica = new_replica();
+    char text[256];
+    (void)state;
+    apply(replica, "rule:r1", RULE("1", "1"));
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        snprintf(text, sizeof text, "{\"rev\":1,\"seq\":2,\"doc\":%s}",
+                 cases[i].doc);
+        apply(replica, cases[i].key, text);
+        cm_replica_advance(replica, 2);
+        if (state_of(replica).broken != 1 || rules(replica) != 1)
+            fail_msg("%s %s", cases[i].key, cases[i].doc);
+        apply(replica, cases[i].key, NULL);
+    }
+    cm_replica_free(&replica);
+}
+
 static void
 test_swap_replaces_all_and_views_stay(void **state)
 {
@@ -624,6 +720,9 @@ main(void)
         cmocka_unit_test(test_apply_broken_document_is_kept_as_broken),
         cmocka_unit_test(test_apply_broken_rule_leaves_the_others),
         cmocka_unit_test(test_rules_are_sorted_by_ord_then_id),
+        cmocka_unit_test(test_rules_of_all_faces_in_order_of_authority),
+        cmocka_unit_test(test_faces_do_not_share_names),
+        cmocka_unit_test(test_faces_broken_documents_hurt_nobody),
         cmocka_unit_test(test_swap_replaces_all_and_views_stay),
         cmocka_unit_test(test_each_gives_back_every_envelope),
         cmocka_unit_test(test_out_of_memory_at_every_call),
