@@ -6,9 +6,12 @@
 #include "admin/api.h"
 #include "admin/api_chaos.h"
 #include "admin/api_inboxes.h"
+#include "admin/api_localstack.h"
+#include "admin/api_mailpit.h"
 #include "admin/api_status.h"
 #include "admin/api_vsb.h"
 #include "admin/auth.h"
+#include "admin/etag.h"
 #include "admin/request.h"
 #include "admin/response.h"
 #include "admin/router.h"
@@ -25,6 +28,17 @@
 #define KEY   CM_ROUTE_KEY
 #define ARMED (CM_ROUTE_KEY | CM_ROUTE_ARMED)
 
+/* LocalStack's, which has two homes. */
+#define LOCALSTACK(at)                                                         \
+    {CM_METHOD_GET, at "/faults", cm_api_faults_get, ARMED},                   \
+        {CM_METHOD_POST, at "/faults", cm_api_faults_replace, ARMED},          \
+        {CM_METHOD_PATCH, at "/faults", cm_api_faults_add, ARMED},             \
+        {CM_METHOD_DELETE, at "/faults", cm_api_faults_remove, ARMED},         \
+        {CM_METHOD_GET, at "/effects", cm_api_effects_get, ARMED},             \
+    {                                                                          \
+        CM_METHOD_POST, at "/effects", cm_api_effects_set, ARMED               \
+    }
+
 /* clang-format off */
 static const struct cm_route routes[] = {
     {CM_METHOD_GET,    "/livez",                   cm_api_livez,        0},
@@ -39,6 +53,10 @@ static const struct cm_route routes[] = {
     {CM_METHOD_GET,    "/api/inboxes/:addr/chaos", cm_api_chaos_get,    ARMED},
     {CM_METHOD_POST,   "/api/inboxes/:addr/chaos", cm_api_chaos_set,    ARMED},
     {CM_METHOD_DELETE, "/api/inboxes/:addr/chaos", cm_api_chaos_delete, ARMED},
+    {CM_METHOD_GET,    "/api/v1/chaos",            cm_api_mailpit_get,  KEY},
+    {CM_METHOD_PUT,    "/api/v1/chaos",            cm_api_mailpit_set,  KEY},
+    LOCALSTACK("/chaos"),
+    LOCALSTACK("/_localstack/chaos"),
 };
 /* clang-format on */
 
@@ -159,6 +177,30 @@ cm_api_body(const struct cm_request *req, bool may_be_empty,
         cm_response_fail(res, req, 503, "The server ran out of memory");
     else
         cm_response_fail(res, req, 400, "Malformed JSON: %s", err.msg);
+    return false;
+}
+
+bool
+cm_api_wanted_rev(struct cm_api *api, const struct cm_request *req,
+                  enum cm_kind kind, const char *name, int64_t *rev_r,
+                  struct cm_response *res)
+{
+    struct cm_doc doc = {0};
+    struct cm_err err;
+    *rev_r = CM_REV_ANY;
+    if (!cm_etag_asked(req))
+        return true;
+    enum cm_status status = cm_commit_get(api->commits, kind, name, &doc, &err);
+    if (status != CM_OK && status != CM_NOTFOUND) {
+        cm_api_failed(api, req, res, status, &err, false);
+        return false;
+    }
+    *rev_r = status == CM_OK ? doc.rev : CM_REV_NONE;
+    cm_doc_fini(&doc);
+    if (cm_etag_holds(req, *rev_r))
+        return true;
+    cm_etag_set(res, *rev_r);
+    cm_response_fail(res, req, 412, "The configuration is another one");
     return false;
 }
 

@@ -3,6 +3,7 @@
 #define CM_API_H
 
 #include "milter/err.h"
+#include "milter/store/commit.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -50,6 +51,12 @@ bool cm_api_address(const struct cm_api *api, const struct cm_request *req,
  * body is an empty object where it may be left out. */
 bool cm_api_body(const struct cm_request *req, bool may_be_empty,
                  struct json_t **json_r, struct cm_response *res);
+
+/* cm_api_wanted_rev - the revision of a document that a change must find, after
+ * If-Match and If-None-Match: CM_REV_ANY when neither is given. */
+bool cm_api_wanted_rev(struct cm_api *api, const struct cm_request *req,
+                       enum cm_kind kind, const char *name, int64_t *rev_r,
+                       struct cm_response *res);
 
 /* cm_api_failed - turn what the store returned into an answer: 503 with
  * Retry-After when Redis cannot be had, 412, 400. is_write: the change may have

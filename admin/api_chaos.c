@@ -54,31 +54,6 @@ check_domain(struct cm_api *api, const struct cm_request *req,
     return false;
 }
 
-/* The revision that a change must find, after If-Match and If-None-Match. */
-static bool
-wanted_rev(struct cm_api *api, const struct cm_request *req,
-           const char *address, int64_t *rev_r, struct cm_response *res)
-{
-    struct cm_doc doc = {0};
-    struct cm_err err;
-    *rev_r = CM_REV_ANY;
-    if (!cm_etag_asked(req))
-        return true;
-    enum cm_status status =
-        cm_commit_get(api->commits, CM_KIND_INBOX, address, &doc, &err);
-    if (status != CM_OK && status != CM_NOTFOUND) {
-        cm_api_failed(api, req, res, status, &err, false);
-        return false;
-    }
-    *rev_r = status == CM_OK ? doc.rev : CM_REV_NONE;
-    cm_doc_fini(&doc);
-    if (cm_etag_holds(req, *rev_r))
-        return true;
-    cm_etag_set(res, *rev_r);
-    cm_response_fail(res, req, 412, "The configuration is another one");
-    return false;
-}
-
 static void
 answer_stored(const struct cm_request *req, const struct cm_doc *doc,
               struct cm_response *res)
@@ -168,7 +143,7 @@ cm_api_chaos_set(struct cm_api *api, const struct cm_request *req,
     if (!cm_api_address(api, req, &addr, res) ||
         !check_domain(api, req, &addr, res) ||
         !check_inbox(api, req, addr.text, res) ||
-        !wanted_rev(api, req, addr.text, &rev, res))
+        !cm_api_wanted_rev(api, req, CM_KIND_INBOX, addr.text, &rev, res))
         goto out;
     enum cm_status status = cm_commit_set(
         api->commits, CM_KIND_INBOX, addr.text, text, len, rev, &rev, &err);
@@ -192,7 +167,7 @@ cm_api_chaos_delete(struct cm_api *api, const struct cm_request *req,
     int64_t rev;
     if (!cm_api_address(api, req, &addr, res) ||
         !check_inbox(api, req, addr.text, res) ||
-        !wanted_rev(api, req, addr.text, &rev, res))
+        !cm_api_wanted_rev(api, req, CM_KIND_INBOX, addr.text, &rev, res))
         return;
     enum cm_status status =
         cm_commit_del(api->commits, CM_KIND_INBOX, addr.text, rev, &err);

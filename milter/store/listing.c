@@ -13,7 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CM_LISTING_TRIES 3
+#define CM_LISTING_TRIES       3
+#define CM_LISTING_PATIENCE_MS 1000 /* a page may be of 8 MiB */
 
 void
 cm_listing_fini(struct cm_listing *listing)
@@ -83,7 +84,9 @@ read_page(struct cm_commits *commits, enum cm_kind kind,
         listing->n > 0 ? listing->docs[listing->n - 1].name : "";
     const char *argv[] = {commits->keys.seq, "read", cm_kind_name(kind), after};
     struct redisReply *reply = NULL;
-    enum cm_status st = cm_commit_call(commits, &commits->documents, &reply, 1,
+    struct cm_commits patient = *commits;
+    patient.timeout_ms += CM_LISTING_PATIENCE_MS;
+    enum cm_status st = cm_commit_call(&patient, &commits->documents, &reply, 1,
                                        4, argv, NULL, err);
     if (st == CM_OK && !is_page(reply))
         st = cm_commit_unexpected(err);
