@@ -11,11 +11,14 @@
  */
 #include "milter/clock.h"
 #include "milter/exitcode.h"
+#include "milter/filter/attendance.h"
 #include "milter/filter/callbacks.h"
 #include "milter/filter/dropper.h"
 #include "milter/filter/filter.h"
 #include "milter/filter/hold.h"
+#include "milter/filter/hook.h"
 #include "milter/filter/listener.h"
+#include "milter/filter/unix_socket.h"
 #include "milter/log.h"
 #include "milter/model/protect.h"
 #include "milter/model/reply.h"
@@ -50,6 +53,8 @@
 #define CM_MAIN_POOL_LINKS  8    /* stateful questions asked at once */
 #define CM_MAIN_RING        4096 /* events kept while Redis is away */
 #define CM_MAIN_DROPS_PER_S 1000
+#define CM_MAIN_HOOK_MS     100 /* then a command passes undecided */
+#define CM_MAIN_CLERKS      4
 #define CM_MAIN_SHUT_MS     10  /* for sessions accepted a moment ago */
 #define CM_MAIN_DRAIN_MS    300 /* for sessions to end by themselves */
 
@@ -242,6 +247,19 @@ tick_ms(const struct cm_settings *s)
     return ms < CM_MAIN_TICK_MS ? ms : CM_MAIN_TICK_MS;
 }
 
+/* What asks Redis is ready by now. */
+static enum cm_status
+start_hook(struct daemon *d, struct cm_err *err)
+{
+    struct cm_filter *f = &d->filter;
+    if (!f->hook)
+        return CM_OK;
+    enum cm_status status = cm_attendance_new(&f->attendance, err);
+    if (status == CM_OK)
+        status = cm_hook_start(f->hook, f, err);
+    return status;
+}
+
 static enum cm_status
 start_filter(struct daemon *d, struct cm_err *err)
 {
@@ -266,6 +284,8 @@ start_filter(struct daemon *d, struct cm_err *err)
     status = cm_hold_start(&hold, err);
     if (status == CM_OK)
         status = start_store(d, err);
+    if (status == CM_OK)
+        status = start_hook(d, err);
     return status;
 }
 
@@ -366,10 +386,14 @@ stop(struct daemon *d)
     cm_listener_shut(d->listener);
     usleep(CM_MAIN_SHUT_MS * 1000);
     cm_hold_stop();
+    if (d->filter.hook)
+        cm_hook_quiet(d->filter.hook);
     wait_for_sessions(&d->filter, cm_clock_mono_ms() + CM_MAIN_DRAIN_MS);
     /* Not the dropper: a callback may be asking it. It ends with us. */
     cm_journal_stop(d->filter.journal);
     cm_sync_stop(d->filter.sync);
+    if (d->filter.hook)
+        cm_hook_remove(d->filter.hook);
     cm_log_info(
         "ended sessions_left=%lld",
         (long long)atomic_load(&d->filter.counts[CM_FILTER_SESSIONS_OPEN]));
@@ -414,6 +438,31 @@ start_dropper(struct daemon *d, struct cm_err *err)
     return status;
 }
 
+static enum cm_status
+open_hook(struct daemon *d, struct cm_err *err)
+{
+    const struct cm_settings *s = d->settings;
+    if (!s->hook.socket[0])
+        return CM_OK;
+    const struct cm_hook_opts opts = {.path =
+                                          cm_unix_socket_path(s->hook.socket),
+                                      .mode = (mode_t)s->milter.socket_mode,
+                                      .user = s->milter.user,
+                                      .group = s->milter.socket_group,
+                                      .clerks = CM_MAIN_CLERKS,
+                                      .deadline_ms = CM_MAIN_HOOK_MS};
+    return cm_hook_open(&d->filter.hook, &opts, err);
+}
+
+/* Nobody finds us any more. */
+static void
+shut_sockets(struct daemon *d)
+{
+    cm_listener_shut(d->listener);
+    if (d->filter.hook)
+        cm_hook_remove(d->filter.hook);
+}
+
 /* What wants the rights that we were started with. */
 static int
 open_with_rights(struct daemon *d, struct cm_err *err)
@@ -424,9 +473,14 @@ open_with_rights(struct daemon *d, struct cm_err *err)
         s->milter.user, s->milter.socket_group, err);
     if (status != CM_OK)
         return status == CM_EINVAL ? CM_EXIT_CONFIG : CM_EXIT_UNAVAILABLE;
+    status = open_hook(d, err);
+    if (status != CM_OK) {
+        shut_sockets(d);
+        return status == CM_EINVAL ? CM_EXIT_CONFIG : CM_EXIT_UNAVAILABLE;
+    }
     if (open_snapshot_dir(d, err) != CM_OK || start_dropper(d, err) != CM_OK ||
         cm_privs_drop(s->milter.user, s->milter.socket_group, err) != CM_OK) {
-        cm_listener_shut(d->listener);
+        shut_sockets(d);
         return CM_EXIT_CONFIG;
     }
     return 0;
@@ -468,7 +522,7 @@ run(struct daemon *d)
     if (code != 0)
         return fail(code, &err);
     if (start_threads(d, &err) != CM_OK) {
-        cm_listener_shut(d->listener);
+        shut_sockets(d);
         return fail(CM_EXIT_OSERR, &err);
     }
     cm_log_info("started version=%s socket=%s armed=%s seed=%llu",

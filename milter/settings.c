@@ -76,6 +76,8 @@ static const struct cm_setting settings[] = {
     INT("drop.deadline_ms", drop.deadline_ms, "200", 10, 10000),
     ENUM("drop.on_unavailable", drop.on_unavailable, "skip", drop_fallbacks),
 
+    TEXT("hook.socket", CM_SETTING_STRING, hook.socket, "", hook_socket),
+
     ENUM("address.local_part_case", address.local_part_case, "insensitive",
          cases),
     TEXT("address.recipient_delimiter", CM_SETTING_STRING,
@@ -456,6 +458,26 @@ check_ttl(struct load *load)
                  "must not be below admin.default_ttl_s");
 }
 
+/* The hook finds the session of a command by the process at the other end of
+ * both sockets, which the kernel tells of unix sockets alone. */
+static enum cm_status
+check_hook(struct load *load)
+{
+    const struct cm_setting *def = find("hook.socket");
+    const struct cm_setting_origin *from = &load->origins[def - settings];
+    const char *hook = load->to->hook.socket;
+    const char *milter = load->to->milter.socket;
+    if (!hook[0])
+        return CM_OK;
+    if (strncmp(milter, "unix:", 5) != 0)
+        return fault(load, from, def->path,
+                     "needs milter.socket to be \"unix:/path\" as well");
+    if (strcmp(hook, milter) == 0)
+        return fault(load, from, def->path,
+                     "must be another path than that of milter.socket");
+    return CM_OK;
+}
+
 static enum cm_status
 read_defaults(struct load *load)
 {
@@ -487,6 +509,8 @@ cm_settings_load(struct cm_settings **settings_r, const char *path,
         status = read_environment(&load);
     if (status == CM_OK)
         status = check_ttl(&load);
+    if (status == CM_OK)
+        status = check_hook(&load);
     if (status == CM_OK)
         status = read_password(&load);
     if (status == CM_OK) {

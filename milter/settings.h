@@ -46,6 +46,10 @@ struct cm_settings {
     } drop;
 
     struct {
+        char *socket; /* "unix:/path"; "": no command hook */
+    } hook;
+
+    struct {
         char *local_part_case; /* "insensitive", "sensitive" */
         char *recipient_delimiter;
         struct cm_string_list protected_; /* never hurt: "postmaster@", "a@b" */

@@ -118,6 +118,15 @@ cm_settings_check_milter_socket(const char *value)
 }
 
 const char *
+cm_settings_check_hook_socket(const char *value)
+{
+    return value[0] == '\0' || (strncmp(value, "unix:", 5) == 0 &&
+                                is_unix_socket(value + 5))
+               ? NULL
+               : "must be \"unix:/path\" (at most 107 bytes of path), or empty";
+}
+
+const char *
 cm_settings_check_redis_address(const char *value)
 {
     if (strncmp(value, "unix:", 5) == 0 && is_unix_socket(value + 5))

@@ -11,6 +11,7 @@
 typedef const char *cm_settings_check_fn(const char *value);
 
 cm_settings_check_fn cm_settings_check_milter_socket;
+cm_settings_check_fn cm_settings_check_hook_socket; /* or "" */
 cm_settings_check_fn cm_settings_check_redis_address;
 cm_settings_check_fn cm_settings_check_redis_prefix;
 cm_settings_check_fn cm_settings_check_redis_username;

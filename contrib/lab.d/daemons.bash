@@ -58,6 +58,9 @@ milter: {
     user = "nobody";
     snapshot = "$dir/state/rules";
 };
+hook: {
+    socket = "unix:$dir/postfix/spool/chaosmilter/hook.sock";
+};
 drop: {
     ports = [ "$smtp_port", "$submission_port" ];
     fin = true;

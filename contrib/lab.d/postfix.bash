@@ -91,6 +91,8 @@ configure_master_cf()
     local host hosts=127.0.0.1
     local auth=smtpd_sasl_auth_enable=yes
     auth+=' smtpd_client_restrictions=permit_sasl_authenticated,reject'
+    # AUTH and other commands can be hurt on this port, and only here.
+    auth+=' smtpd_command_filter=socketmap:unix:chaosmilter/hook.sock:command'
     has_ipv6_loopback && hosts+=' [::1]'
     {
         for host in $hosts; do

@@ -5,8 +5,12 @@
  * is SMFIS_CONTINUE.
  */
 #include "milter/filter/callbacks.h"
+#include "milter/filter/attendance.h"
+#include "milter/filter/deed.h"
 #include "milter/filter/hold.h"
+#include "milter/filter/peer.h"
 #include "milter/filter/session.h"
+#include "milter/filter/ticket.h"
 #include "milter/filter/verdict.h"
 #include "milter/log.h"
 #include "milter/store/journal.h"
@@ -44,8 +48,7 @@ copy(char *to, size_t cap, const char *from)
 static bool
 is_live(const struct cm_session *session)
 {
-    return session->filter->armed && !session->local &&
-           !cm_sync_stale(session->filter->sync);
+    return !session->local && cm_filter_is_live(session->filter);
 }
 
 /* A session for a connection that has none yet; NULL: no memory, and its mail
@@ -101,6 +104,18 @@ note_client(struct cm_session *session, SMFICTX *ctx, const _SOCK_ADDR *addr)
         copy(session->tuple_why, sizeof session->tuple_why, err.msg);
 }
 
+/* So that the hook finds the session whose commands it is asked about. */
+static void
+attend(struct cm_session *session)
+{
+    struct cm_guest guest = {.process = cm_peer_process(session->fd),
+                             .session = session->number,
+                             .client = session->client,
+                             .only_temporary = session->only_temporary};
+    if (cm_attendance_enter(session->filter->attendance, &guest) == CM_OK)
+        session->process = guest.process;
+}
+
 static sfsistat
 on_connect(SMFICTX *ctx, char *host, _SOCK_ADDR *addr)
 {
@@ -112,8 +127,12 @@ on_connect(SMFICTX *ctx, char *host, _SOCK_ADDR *addr)
         session = begin_session(ctx, cm_hold_enter());
     if (!session)
         return SMFIS_CONTINUE;
-    session->mta = cm_mta_of(smfi_getsymval(ctx, (char *)"v"));
+    const char *version = smfi_getsymval(ctx, (char *)"v");
+    session->mta = cm_mta_of(version);
+    session->only_temporary = cm_mta_commands_only_temporary(version);
     note_client(session, ctx, addr);
+    if (session->filter->attendance)
+        attend(session);
     /* Mail handed in by sendmail(1) comes with port 0 or without an address. A
      * refusal there is a configuration error to Postfix, and the mail is stuck.
      */
@@ -125,6 +144,15 @@ on_connect(SMFICTX *ctx, char *host, _SOCK_ADDR *addr)
     return cm_verdict_command(session, ctx, CM_STAGE_CONNECT);
 }
 
+/* Has the hook judged this session's commands already? */
+static bool
+is_hooked(const struct cm_session *session)
+{
+    return session->process > 0 &&
+           cm_attendance_is_met(session->filter->attendance, session->process,
+                                session->number);
+}
+
 static sfsistat
 on_helo(SMFICTX *ctx, char *helo)
 {
@@ -132,7 +160,7 @@ on_helo(SMFICTX *ctx, char *helo)
     if (!session)
         return SMFIS_CONTINUE;
     copy(session->helo, sizeof session->helo, helo);
-    if (!is_live(session))
+    if (!is_live(session) || is_hooked(session))
         return SMFIS_CONTINUE;
     return cm_verdict_command(session, ctx, CM_STAGE_HELO);
 }
@@ -216,6 +244,20 @@ on_eom(SMFICTX *ctx)
     return verdict;
 }
 
+/* A command that the mail server does not know: a client's, or what the hook
+ * has put in the place of one. */
+static sfsistat
+on_unknown(SMFICTX *ctx, const char *word)
+{
+    struct cm_session *session = enter(ctx);
+    struct cm_ticket *ticket;
+    if (!session || session->process <= 0)
+        return SMFIS_CONTINUE;
+    ticket = cm_attendance_redeem(session->filter->attendance, session->process,
+                                  session->number, word);
+    return ticket ? cm_deed_redeem(session, ctx, ticket) : SMFIS_CONTINUE;
+}
+
 static sfsistat
 on_abort(SMFICTX *ctx)
 {
@@ -225,11 +267,24 @@ on_abort(SMFICTX *ctx)
     return SMFIS_CONTINUE;
 }
 
+static void
+take_leave(struct cm_session *session)
+{
+    struct cm_ticket *left;
+    if (session->process <= 0)
+        return;
+    left = cm_attendance_leave(session->filter->attendance, session->process,
+                               session->number);
+    cm_ticket_void(session->filter, &left, "the session has ended");
+}
+
 static sfsistat
 on_close(SMFICTX *ctx)
 {
     struct cm_session *session = enter(ctx);
     smfi_setpriv(ctx, NULL);
+    if (session)
+        take_leave(session);
     cm_session_free(&session);
     return SMFIS_CONTINUE;
 }
@@ -250,6 +305,7 @@ cm_callbacks_register(struct cm_filter *filter, struct cm_err *err)
         .xxfi_eom = on_eom,
         .xxfi_abort = on_abort,
         .xxfi_close = on_close,
+        .xxfi_unknown = on_unknown,
         .xxfi_data = on_data,
         .xxfi_negotiate = on_negotiate,
     };

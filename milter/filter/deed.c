@@ -13,6 +13,7 @@
 #include "milter/filter/cut.h"
 #include "milter/filter/delay.h"
 #include "milter/filter/incident.h"
+#include "milter/filter/ticket.h"
 #include "milter/model/reply.h"
 
 #include <libmilter/mfapi.h>
@@ -98,6 +99,21 @@ refuse(struct cm_session *session, milter ctx, const struct cm_fate *fate,
                        "libmilter refused the reply");
     } else {
         cm_deed_record(session, ctx, fate, CM_INCIDENT_APPLIED, others, NULL);
+    }
+    return verdict;
+}
+
+int
+cm_deed_redeem(struct cm_session *session, milter ctx, struct cm_ticket *ticket)
+{
+    int verdict = set_reply(ctx, ticket->reply);
+    if (verdict == SMFIS_CONTINUE) {
+        cm_filter_count(session->filter, CM_FILTER_REPLY_REFUSED);
+        cm_ticket_void(session->filter, &ticket, "libmilter refused the reply");
+    } else {
+        cm_incident_close(session->filter, &ticket->incident,
+                          CM_INCIDENT_APPLIED, NULL);
+        cm_ticket_free(&ticket);
     }
     return verdict;
 }

@@ -34,6 +34,12 @@ enum cm_deed_turn cm_deed_turn(const struct cm_fate *fate);
 int cm_deed_do(struct cm_session *session, struct smfi_str *ctx,
                const struct cm_fate *fate, unsigned others);
 
+/* cm_deed_redeem - answer the command that the hook let a ticket be put in
+ * place of; frees it. Returns as cm_deed_do. */
+struct cm_ticket;
+int cm_deed_redeem(struct cm_session *session, struct smfi_str *ctx,
+                   struct cm_ticket *ticket);
+
 /* cm_deed_record - how a fate ended. detail may be NULL: the fate's stays. */
 void cm_deed_record(struct cm_session *session, struct smfi_str *ctx,
                     const struct cm_fate *fate,

@@ -45,6 +45,16 @@ misdelivery_hindrance(struct cm_filter *filter, const struct cm_fate *fate)
                : NULL;
 }
 
+/* Only where the command hook stands in for a session: see question.c. */
+static const char *
+speechless(const struct cm_session *session, const struct cm_reply *reply)
+{
+    if (!session->mute && session->hooked && session->only_temporary &&
+        !cm_reply_is_temporary(reply))
+        return "Postfix 3.10 and later put their own 500 in place of a 5xx";
+    return session->mute;
+}
+
 const char *
 cm_fate_hindrance(const struct cm_session *session, const struct cm_fate *fate)
 {
@@ -58,6 +68,8 @@ cm_fate_hindrance(const struct cm_session *session, const struct cm_fate *fate)
         why = cm_terms_lack(&session->terms, fate->fault);
     if (!why && fate->fault->kind == CM_FAULT_MISDELIVER)
         why = misdelivery_hindrance(session->filter, fate);
+    if (!why && fate->reply)
+        why = speechless(session, fate->reply);
     if (!why && session->msg.guarded && cm_fate_touches_others(fate))
         why = "a protected recipient shares the message";
     return why;

@@ -7,10 +7,13 @@
 #include "milter/buf.h"
 #include "milter/filter/dropper.h"
 #include "milter/filter/hold.h"
+#include "milter/filter/hook.h"
 #include "milter/model/address.h"
 #include "milter/model/protect.h"
+#include "milter/model/stage.h"
 #include "milter/store/journal.h"
 #include "milter/store/quote.h"
+#include "milter/store/sync.h"
 
 #include <string.h>
 
@@ -27,12 +30,21 @@ static const char *const count_names[CM_FILTER_COUNT_MAX] = {
     [CM_FILTER_STATE_FAILED] = "state_failures",
     [CM_FILTER_NO_MEMORY] = "memory_failures",
     [CM_FILTER_REPLY_REFUSED] = "replies_refused",
+    [CM_FILTER_HOOK_LOOKUPS] = "hook_lookups",
+    [CM_FILTER_HOOK_LATE] = "hook_late",
+    [CM_FILTER_HOOK_MALFORMED] = "hook_malformed",
 };
 
 void
 cm_filter_count(struct cm_filter *filter, enum cm_filter_count what)
 {
     atomic_fetch_add_explicit(&filter->counts[what], 1, memory_order_relaxed);
+}
+
+bool
+cm_filter_is_live(const struct cm_filter *filter)
+{
+    return filter->armed && !cm_sync_stale(filter->sync);
 }
 
 void
@@ -103,6 +115,18 @@ report_unavailable(struct cm_buf *json, const char *name, const char *why,
     *comma = ",";
 }
 
+/* The stages that no event of the milter protocol belongs to. */
+static void
+report_hook(struct cm_buf *json, const struct cm_hook *hook, const char **comma)
+{
+    static const enum cm_stage stages[] = {CM_STAGE_STARTTLS, CM_STAGE_AUTH,
+                                           CM_STAGE_NOOP,     CM_STAGE_RSET,
+                                           CM_STAGE_VRFY,     CM_STAGE_QUIT};
+    const char *why = cm_hook_why_not(hook);
+    for (size_t i = 0; i < sizeof stages / sizeof stages[0]; i++)
+        report_unavailable(json, cm_stage_name(stages[i]), why, comma);
+}
+
 void
 cm_filter_report(void *arg, struct cm_buf *json)
 {
@@ -112,12 +136,14 @@ cm_filter_report(void *arg, struct cm_buf *json)
                   ",\"armed\":%s,\"hold\":\"%s\",\"held\":%zu,"
                   "\"events_dropped\":%llu,\"unavailable\":{",
                   filter->armed ? "true" : "false",
-                  cm_hold_has_slept() ? "sleeping" : "ok", cm_hold_count(),
+                  cm_hold_has_slept() ? "sleeping" : "ok",
+                  cm_hold_count() + cm_hook_held(filter->hook),
                   (unsigned long long)cm_journal_dropped(filter->journal));
     report_unavailable(json, "drop.rst", drop_unavailable(filter, CM_DROP_RST),
                        &comma);
     report_unavailable(json, "drop.fin", drop_unavailable(filter, CM_DROP_FIN),
                        &comma);
+    report_hook(json, filter->hook, &comma);
     cm_buf_puts(json, "},\"counters\":{");
     for (int i = 0; i < CM_FILTER_COUNT_MAX; i++)
         cm_buf_printf(json, "%s\"%s\":%lld", i ? "," : "", count_names[i],

@@ -11,8 +11,10 @@
 #include <stdint.h>
 
 struct cm_address;
+struct cm_attendance;
 struct cm_buf;
 struct cm_dropper;
+struct cm_hook;
 struct cm_reply;
 struct cm_journal;
 struct cm_protect;
@@ -37,6 +39,9 @@ enum cm_filter_count {
     CM_FILTER_STATE_FAILED,    /* Redis had no answer in time, so no fault */
     CM_FILTER_NO_MEMORY,       /* so no chaos */
     CM_FILTER_REPLY_REFUSED,   /* libmilter would not take a reply */
+    CM_FILTER_HOOK_LOOKUPS,    /* questions to the command hook */
+    CM_FILTER_HOOK_LATE,       /* not decided in time, so no fault */
+    CM_FILTER_HOOK_MALFORMED,  /* no question at all: the peer was left */
     CM_FILTER_COUNT_MAX
 };
 
@@ -53,6 +58,8 @@ struct cm_filter {
     struct cm_stateful *stateful;
     struct cm_journal *journal;
     struct cm_dropper *dropper; /* NULL: nothing can be cut */
+    struct cm_hook *hook;       /* NULL: AUTH and the like are never hurt */
+    struct cm_attendance *attendance; /* for the hook; NULL without one */
     struct cm_reply
         *drop_instead; /* owned by main: answered when a drop is due
                           and cannot be done; NULL: the mail passes */
@@ -67,6 +74,9 @@ struct cm_filter {
 };
 
 void cm_filter_count(struct cm_filter *filter, enum cm_filter_count what);
+
+/* cm_filter_is_live - could any fault meet anything now? Thread-safe. */
+bool cm_filter_is_live(const struct cm_filter *filter);
 
 /* cm_filter_protect - put a new list of protected recipients in force; takes
  * ownership. Thread-safe. */

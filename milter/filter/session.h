@@ -14,6 +14,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 struct cm_ruleset;
 struct cm_view;
@@ -56,6 +57,8 @@ struct cm_message {
 struct cm_session {
     struct cm_filter *filter; /* borrowed */
     int fd;                   /* of the milter connection, -1 when not known */
+    pid_t process; /* of the MTA, where attendance.h knows the session
+                      by it, else 0 */
     uint64_t number;
     enum cm_mta mta;
     struct cm_terms terms;
@@ -65,8 +68,12 @@ struct cm_session {
     char tuple_why[256];   /* why it is not known */
     struct cm_client client;
     char client_text[46];
-    char helo[256]; /* "" when not known */
-    char user[256]; /* authenticated login, "" when none */
+    const char *mute;    /* why no reply of ours can reach the client, NULL when
+                            it can; static text */
+    bool hooked;         /* it stands in for one at the command hook */
+    bool only_temporary; /* at the hook's commands no reply of class 5 can */
+    char helo[256];      /* "" when not known */
+    char user[256];      /* authenticated login, "" when none */
     struct cm_coin coin;
     struct cm_message msg;
 };

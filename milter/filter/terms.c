@@ -53,10 +53,12 @@ cm_terms_assume(struct cm_terms *terms_r)
      SMFIP_NOHDRS | SMFIP_NOEOH | SMFIP_NOBODY | SMFIP_NOUNKNOWN)
 
 static unsigned long
-unwanted_events(const struct cm_ruleset *rules)
+unwanted_events(const struct cm_filter *filter, const struct cm_ruleset *rules)
 {
-    unsigned long skip = SMFIP_NOEOH | SMFIP_NOUNKNOWN;
+    unsigned long skip = SMFIP_NOEOH;
     bool sized = cm_ruleset_wants_size(rules);
+    if (!filter->attendance)
+        skip |= SMFIP_NOUNKNOWN; /* only the hook's words come that way */
     if (!(cm_ruleset_stages(rules) & CM_STAGE_BIT(CM_STAGE_HELO)))
         skip |= SMFIP_NOHELO;
     if (!sized && !cm_ruleset_wants_headers(rules))
@@ -73,7 +75,7 @@ cm_terms_agree(struct cm_terms *terms_r, const struct cm_filter *filter,
     struct cm_view *view = cm_replica_view(filter->replica);
     struct cm_ruleset *rules = view ? cm_view_rules(view) : NULL;
     unsigned long skip =
-        filter->armed ? unwanted_events(rules) : CM_EVENTS_UNARMED;
+        filter->armed ? unwanted_events(filter, rules) : CM_EVENTS_UNARMED;
     cm_ruleset_release(&rules);
     cm_view_release(&view);
     *terms_r = (struct cm_terms){

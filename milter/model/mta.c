@@ -6,6 +6,7 @@
  */
 #include "milter/model/mta.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static const char *const names[CM_MTA_COUNT] = {
@@ -28,6 +29,16 @@ cm_mta_of(const char *version)
     if (strncmp(version, "Postfix", 7) == 0)
         return CM_MTA_POSTFIX;
     return strncmp(version, "8.", 2) == 0 ? CM_MTA_SENDMAIL : CM_MTA_UNKNOWN;
+}
+
+bool
+cm_mta_commands_only_temporary(const char *version)
+{
+    int major = 0, minor = 0;
+    if (cm_mta_of(version) != CM_MTA_POSTFIX ||
+        sscanf(version, "Postfix %4d.%4d", &major, &minor) != 2)
+        return false;
+    return major > 3 || (major == 3 && minor >= 10);
 }
 
 const char *

@@ -5,6 +5,8 @@
 #include "milter/model/fault.h"
 #include "milter/model/stage.h"
 
+#include <stdbool.h>
+
 /* The mail servers that the filter knows, and what cannot be had from each.
  * Every line here was seen on Postfix 3.7 and Sendmail 8.17 and is held by a
  * test in t/lab. */
@@ -20,6 +22,11 @@ const char *cm_mta_name(enum cm_mta mta); /* "postfix", ... static */
 /* cm_mta_of - from the macro {v}, "Postfix 3.7.11" or "8.17.1.9/Debian"; NULL
  * is CM_MTA_UNKNOWN. */
 enum cm_mta cm_mta_of(const char *version);
+
+/* cm_mta_commands_only_temporary - does this version, as above, send a filter's
+ * 4xx reply to a command that it does not know, but its own 500 in place of a
+ * 5xx? Postfix does since 3.10. */
+bool cm_mta_commands_only_temporary(const char *version);
 
 /* cm_mta_cannot - why this mail server cannot do this fault at this stage, NULL
  * when it can. Static text. Pure. */

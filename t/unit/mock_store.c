@@ -12,6 +12,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define MOCK_INBOXES_MAX 16
 
@@ -97,6 +98,7 @@ static enum cm_status
 answer(struct cm_err *err)
 {
     mock_store.asked++;
+    usleep(mock_store.state_us);
     return mock_store.state_fails
                ? cm_err_set(err, CM_ETIMEOUT, "no answer within 250 ms")
                : CM_OK;

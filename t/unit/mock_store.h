@@ -21,7 +21,8 @@ struct mock_store {
     bool stale;
     struct cm_ruleset *rules; /* owned by the test; may be NULL */
     /* state */
-    bool state_fails; /* every question ends in CM_ETIMEOUT */
+    bool state_fails;  /* every question ends in CM_ETIMEOUT */
+    unsigned state_us; /* and takes so long */
     bool greylist_refuses;
     int64_t attempt;
     bool hit_allowed;

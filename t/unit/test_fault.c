@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "milter/model/fault.h"
+#include "milter/model/mta.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -260,6 +261,29 @@ test_fault_fini_zeroed_and_twice(void **state)
     assert_null(fault.u.quarantine_reason);
 }
 
+static void
+test_mta_commands_only_temporary_since_postfix_3_10(void **state)
+{
+    static const struct {
+        const char *version;
+        bool only;
+    } cases[] = {
+        {"Postfix 3.7.11", false},
+        {"Postfix 3.9.14", false},
+        {"Postfix 3.10.0", true},
+        {"Postfix 3.11-20250101", true},
+        {"Postfix 4.0.0", true},
+        {"Postfix 2.11.3", false},
+        {"8.17.1.9/Debian", false},
+        {"Postfix", false},
+        {NULL, false},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        if (cm_mta_commands_only_temporary(cases[i].version) != cases[i].only)
+            fail_msg("%s", cases[i].version);
+}
+
 int
 main(void)
 {
@@ -276,6 +300,7 @@ main(void)
         cmocka_unit_test(test_fault_delay_lognormal_has_its_quantiles),
         cmocka_unit_test(test_fault_delay_lognormal_is_cut),
         cmocka_unit_test(test_fault_fini_zeroed_and_twice),
+        cmocka_unit_test(test_mta_commands_only_temporary_since_postfix_3_10),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -183,6 +183,20 @@ static const struct {
      ":1: log_level: must be \"error\", \"warning\", \"info\" or \"debug\""},
     {"enumeration of two", "admin: { inboxes = \"\"; };\n",
      ":1: admin.inboxes: must be \"implicit\" or \"explicit\""},
+    {"hook, no socket", "hook: { socket = \"inet:8894@localhost\"; };\n",
+     ":1: hook.socket: must be \"unix:/path\" (at most 107 bytes of path), or "
+     "empty"},
+    {"hook, relative path", "hook: { socket = \"unix:hook.sock\"; };\n",
+     ":1: hook.socket: must be \"unix:/path\" (at most 107 bytes of path), or "
+     "empty"},
+    {"hook without a unix milter socket",
+     "milter: { socket = \"inet:8890@localhost\"; };\n"
+     "hook: {\n socket = \"unix:/run/hook\"; };\n",
+     ":3: hook.socket: needs milter.socket to be \"unix:/path\" as well"},
+    {"hook and milter on one socket",
+     "milter: { socket = \"unix:/run/a\"; };\n"
+     "hook: { socket = \"unix:/run/a\"; };\n",
+     ":2: hook.socket: must be another path than that of milter.socket"},
     {"mode as number", "milter: { socket_mode = 0660; };\n",
      ":1: milter.socket_mode: must be octal permissions as text, \"0000\" to "
      "\"0777\""},
@@ -330,6 +344,8 @@ static const struct {
     {"lowest", "milter: { max_held = 1; };\n", "milter.max_held", "1"},
     {"highest", "milter: { max_held = 1000000; };\n", "milter.max_held",
      "1000000"},
+    {"hook", "hook: { socket = \"unix:/run/hook\"; };\n", "hook.socket",
+     "unix:/run/hook"},
     {"mode", "milter: { socket_mode = \"600\"; };\n", "milter.socket_mode",
      "0600"},
     {"array", "admin: { domains = [ \"a.example\", \"b\" ]; };\n",

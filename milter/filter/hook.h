@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef CM_HOOK_H
+#define CM_HOOK_H
+
+#include "milter/err.h"
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct cm_filter;
+
+/*
+ * The command hook: Postfix asks it about every command of an SMTP client
+ * before it obeys (smtpd_command_filter), and so AUTH, STARTTLS and others meet
+ * faults, of which the milter protocol tells nothing or too late. It is a
+ * socketmap server with one map:
+ *
+ *   command   key: the command. Found: another command to obey in its place
+ *
+ * A command that is to be answered late is answered late here. One that is to
+ * be refused is replaced by a word (ticket.h), whose reply is given in the
+ * milter session. All others are not found, and Postfix obeys them as ever.
+ */
+struct cm_hook;
+
+struct cm_hook_opts {
+    const char *path; /* of the unix socket */
+    mode_t mode;
+    const char *user, *group; /* it is given to; "": as created */
+    unsigned clerks;          /* threads for decisions that ask Redis, 1.. */
+    int64_t deadline_ms;      /* of a decision, 1..: then the command passes */
+};
+
+/* cm_hook_open - make the socket, with the rights that takes. opts: borrowed
+ * for the call. CM_OK; CM_ECONFLICT: another process listens there; CM_EINVAL,
+ * CM_EIO, CM_ENOMEM. */
+enum cm_status cm_hook_open(struct cm_hook **hook_r,
+                            const struct cm_hook_opts *opts,
+                            struct cm_err *err) CM_MUST_CHECK;
+
+/* cm_hook_start - begin to answer, for a filter that outlives the hook. CM_OK,
+ * CM_ENOMEM, CM_EIO. */
+enum cm_status cm_hook_start(struct cm_hook *hook, struct cm_filter *filter,
+                             struct cm_err *err) CM_MUST_CHECK;
+
+/* cm_hook_quiet - the filter is about to end: from now on every command passes
+ * at once, also those that are held. Commands are answered as long as the
+ * process lives, for without an answer Postfix ends the session. */
+void cm_hook_quiet(struct cm_hook *hook);
+
+/* cm_hook_remove - take the socket's name away. */
+void cm_hook_remove(struct cm_hook *hook);
+
+/* cm_hook_free - end all of it; NULL inside is fine. */
+void cm_hook_free(struct cm_hook **hook);
+
+/* cm_hook_why_not - why no rule at the hook's stages can act now, NULL when it
+ * can. hook may be NULL. Static text, thread-safe. */
+const char *cm_hook_why_not(const struct cm_hook *hook);
+
+/* cm_hook_held - commands that are held now. Thread-safe. */
+size_t cm_hook_held(const struct cm_hook *hook);
+
+#endif

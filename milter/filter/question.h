@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef CM_QUESTION_H
+#define CM_QUESTION_H
+
+#include "milter/filter/attendance.h"
+#include "milter/filter/smtp_command.h"
+#include "milter/store/journal.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct cm_filter;
+struct cm_reply;
+struct cm_ruleset;
+
+/*
+ * One question that the mail server asks the command hook, and what the rules
+ * say to it. It stands on its own, so that any thread may judge it: whose
+ * session it is about has been copied, and the rules are held.
+ */
+struct cm_question {
+    struct cm_filter *filter; /* borrowed */
+    struct cm_ruleset *rules; /* reference */
+    struct cm_smtp_command command;
+    struct cm_guest guest; /* process alone when no session is known */
+    const char *mute;      /* why no refusal can reach the client; NULL: it
+                              can. Static text */
+    uint64_t number;       /* of the question, from 1: its coin */
+};
+
+enum cm_ruling_kind {
+    CM_RULING_PASS,  /* the command as it is */
+    CM_RULING_DELAY, /* the same, later */
+    CM_RULING_REFUSE /* another word, which comes back to us */
+};
+
+struct cm_ruling {
+    enum cm_ruling_kind kind;
+    int64_t delay_ms;             /* DELAY */
+    const struct cm_reply *reply; /* REFUSE; lives as long as the rules */
+    struct cm_incident incident;  /* unless PASS: all but how it ends */
+};
+
+/* cm_question_open - take the rules in force. false: none can act at that
+ * command, so there is no question (and nothing to fini). */
+bool cm_question_open(struct cm_question *question, struct cm_filter *filter,
+                      const struct cm_smtp_command *command);
+void cm_question_fini(struct cm_question *question);
+
+/* cm_question_may_wait - might judging it ask Redis? */
+bool cm_question_may_wait(const struct cm_question *question);
+
+/* cm_question_judge - what is to be done. What cannot be done, or is only
+ * watched for (shadow mode), has been recorded and is CM_RULING_PASS. */
+void cm_question_judge(struct cm_question *question,
+                       struct cm_ruling *ruling_r);
+
+#endif
