@@ -92,7 +92,9 @@ configure_master_cf()
     local auth=smtpd_sasl_auth_enable=yes
     auth+=' smtpd_client_restrictions=permit_sasl_authenticated,reject'
     # AUTH and other commands can be hurt on this port, and only here.
-    auth+=' smtpd_command_filter=socketmap:unix:chaosmilter/hook.sock:command'
+    local hook=socketmap:unix:chaosmilter/hook.sock
+    auth+=" smtpd_command_filter=$hook:command"
+    auth+=" smtpd_discard_ehlo_keyword_address_maps=$hook:ehlo"
     has_ipv6_loopback && hosts+=' [::1]'
     {
         for host in $hosts; do

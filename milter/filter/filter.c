@@ -97,7 +97,7 @@ cm_filter_unavailable(const struct cm_filter *filter,
     case CM_FAULT_DROP:
         return drop_unavailable(filter, fault->u.drop.how);
     case CM_FAULT_HIDE:
-        return "this filter has no such fault";
+        return cm_hook_why_not_hide(filter->hook);
     case CM_FAULT_COUNT:
         break;
     }
@@ -125,6 +125,8 @@ report_hook(struct cm_buf *json, const struct cm_hook *hook, const char **comma)
     const char *why = cm_hook_why_not(hook);
     for (size_t i = 0; i < sizeof stages / sizeof stages[0]; i++)
         report_unavailable(json, cm_stage_name(stages[i]), why, comma);
+    report_unavailable(json, cm_fault_name(CM_FAULT_HIDE),
+                       cm_hook_why_not_hide(hook), comma);
 }
 
 void

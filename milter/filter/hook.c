@@ -243,14 +243,27 @@ cm_hook_free(struct cm_hook **hook)
     *hook = NULL;
 }
 
+static const char no_hook[] = "no command hook is set up (hook.socket)";
+
 const char *
 cm_hook_why_not(const struct cm_hook *hook)
 {
     if (!hook)
-        return "no command hook is set up (hook.socket)";
-    if (!atomic_load(&hook->desk.was_asked))
+        return no_hook;
+    if (!atomic_load(&hook->desk.asked_commands))
         return "no mail server has asked the command hook yet "
                "(smtpd_command_filter)";
+    return NULL;
+}
+
+const char *
+cm_hook_why_not_hide(const struct cm_hook *hook)
+{
+    if (!hook)
+        return no_hook;
+    if (!atomic_load(&hook->desk.asked_keywords))
+        return "no mail server has asked the command hook yet "
+               "(smtpd_discard_ehlo_keyword_address_maps)";
     return NULL;
 }
 

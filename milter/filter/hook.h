@@ -14,9 +14,12 @@ struct cm_filter;
  * The command hook: Postfix asks it about every command of an SMTP client
  * before it obeys (smtpd_command_filter), and so AUTH, STARTTLS and others meet
  * faults, of which the milter protocol tells nothing or too late. It is a
- * socketmap server with one map:
+ * socketmap server with two maps:
  *
  *   command   key: the command. Found: another command to obey in its place
+ *   ehlo      key: the client's address. Found: EHLO keywords to hide from it
+ *             (smtpd_discard_ehlo_keyword_address_maps); asked once a session,
+ *             at its beginning
  *
  * A command that is to be answered late is answered late here. One that is to
  * be refused is replaced by a word (ticket.h), whose reply is given in the
@@ -56,8 +59,10 @@ void cm_hook_remove(struct cm_hook *hook);
 void cm_hook_free(struct cm_hook **hook);
 
 /* cm_hook_why_not - why no rule at the hook's stages can act now, NULL when it
- * can. hook may be NULL. Static text, thread-safe. */
+ * can; cm_hook_why_not_hide - the same for hiding keywords. hook may be NULL.
+ * Static text, thread-safe. */
 const char *cm_hook_why_not(const struct cm_hook *hook);
+const char *cm_hook_why_not_hide(const struct cm_hook *hook);
 
 /* cm_hook_held - commands that are held now. Thread-safe. */
 size_t cm_hook_held(const struct cm_hook *hook);

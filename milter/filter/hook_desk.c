@@ -183,6 +183,17 @@ refuse(struct cm_hook_desk *desk, struct cm_hook_caller *caller,
 }
 
 static void
+hide(struct cm_hook_desk *desk, struct cm_hook_caller *caller,
+     struct cm_ruling *ruling)
+{
+    bool told = cm_hook_line_found(&caller->line, ruling->keywords);
+    cm_incident_close(desk->filter, &ruling->incident,
+                      told ? CM_INCIDENT_APPLIED : CM_INCIDENT_UNAVAILABLE,
+                      told ? NULL : "the mail server has gone");
+    expect(desk, caller, told);
+}
+
+static void
 carry_out(struct cm_hook_desk *desk, struct cm_hook_caller *caller,
           const struct cm_question *question, struct cm_ruling *ruling)
 {
@@ -195,6 +206,9 @@ carry_out(struct cm_hook_desk *desk, struct cm_hook_caller *caller,
         return;
     case CM_RULING_REFUSE:
         refuse(desk, caller, question, ruling);
+        return;
+    case CM_RULING_HIDE:
+        hide(desk, caller, ruling);
         return;
     }
 }
@@ -244,6 +258,12 @@ judge(struct cm_hook_desk *desk, struct cm_hook_caller *caller,
     cm_question_fini(question);
 }
 
+static bool
+is_awake(const struct cm_hook_desk *desk)
+{
+    return !atomic_load(&desk->quiet) && cm_filter_is_live(desk->filter);
+}
+
 /* Whose command it is. */
 static void
 meet(struct cm_hook_desk *desk, pid_t process, struct cm_guest *guest,
@@ -268,8 +288,7 @@ on_command(struct cm_hook_desk *desk, struct cm_hook_caller *caller,
     bool known = cm_smtp_command_read(&command, request->key, request->key_len);
     cm_hook_line_forget(&caller->line, request);
     meet(desk, caller->line.process, &guest, &mute);
-    if (known && !atomic_load(&desk->quiet) &&
-        cm_filter_is_live(desk->filter) &&
+    if (known && is_awake(desk) &&
         cm_question_open(&question, desk->filter, &command)) {
         question.guest = guest;
         question.mute = mute;
@@ -279,27 +298,59 @@ on_command(struct cm_hook_desk *desk, struct cm_hook_caller *caller,
     }
 }
 
+/* Asked at the beginning of a session, when the milter's has not begun. */
+static void
+on_keywords(struct cm_hook_desk *desk, struct cm_hook_caller *caller,
+            const struct cm_socketmap_request *request)
+{
+    struct cm_question question;
+    bool open = is_awake(desk) &&
+                cm_question_open_keywords(&question, desk->filter, request->key,
+                                          request->key_len);
+    cm_hook_line_forget(&caller->line, request);
+    if (open) {
+        question.guest.process = caller->line.process;
+        judge(desk, caller, &question);
+    } else {
+        let_pass(desk, caller);
+    }
+}
+
+static void
+on_other_map(struct cm_hook_desk *desk, struct cm_hook_caller *caller,
+             const struct cm_socketmap_request *request)
+{
+    static struct cm_log_gate gate;
+    unsigned long held_back;
+    cm_hook_line_forget(&caller->line, request);
+    if (cm_log_gate_open(&gate, &held_back))
+        cm_log_warn("the command hook was asked for a map that it has not: its "
+                    "maps are \":command\" and \":ehlo\" held_back=%lu",
+                    held_back);
+    let_pass(desk, caller);
+}
+
+static bool
+is_map(const struct cm_socketmap_request *request, const char *name)
+{
+    return request->map_len == strlen(name) &&
+           memcmp(request->map, name, request->map_len) == 0;
+}
+
 static void
 on_question(struct cm_hook_desk *desk, struct cm_hook_caller *caller,
             const struct cm_socketmap_request *request)
 {
-    static const char map[] = "command";
-    static struct cm_log_gate gate;
-    unsigned long held_back;
     cm_filter_count(desk->filter, CM_FILTER_HOOK_LOOKUPS);
-    atomic_store(&desk->was_asked, true);
-    if (request->map_len == sizeof map - 1 &&
-        memcmp(request->map, map, sizeof map - 1) == 0) {
+    if (is_map(request, "command")) {
+        atomic_store(&desk->asked_commands, true);
         on_command(desk, caller, request);
-        return;
+    } else if (is_map(request, "ehlo")) {
+        atomic_store(&desk->asked_keywords, true);
+        on_keywords(desk, caller, request);
+    } else {
+        on_other_map(desk, caller, request);
     }
-    cm_hook_line_forget(&caller->line, request);
-    if (cm_log_gate_open(&gate, &held_back))
-        cm_log_warn("the command hook was asked for a map that it has not: the "
-                    "mail server's setting must end in \":command\" "
-                    "held_back=%lu",
-                    held_back);
-    let_pass(desk, caller);
 }
 
 static bool

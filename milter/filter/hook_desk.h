@@ -5,7 +5,7 @@
 #include "milter/filter/clerks.h"
 #include "milter/filter/hook_line.h"
 #include "milter/filter/timers.h"
-#include "milter/store/journal.h"
+#include "milter/store/incident.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -41,7 +41,7 @@ struct cm_hook_desk {
     size_t ncallers;
     uint64_t nquestions;
     atomic_bool quiet; /* every command passes */
-    atomic_bool was_asked;
+    atomic_bool asked_commands, asked_keywords;
     atomic_size_t held;
 };
 

@@ -11,6 +11,8 @@
 #include "milter/model/ruleset.h"
 #include "milter/store/replica.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -29,6 +31,37 @@ cm_question_open(struct cm_question *question, struct cm_filter *filter,
     }
     *question = (struct cm_question){
         .filter = filter, .rules = rules, .command = *command};
+    return true;
+}
+
+/* What is no address is not known, and no rule for an address matches. */
+static void
+read_client(struct cm_client *client_r, const char *addr, size_t len)
+{
+    char text[INET6_ADDRSTRLEN];
+    struct sockaddr_in in = {.sin_family = AF_INET};
+    struct sockaddr_in6 in6 = {.sin6_family = AF_INET6};
+    cm_client_from_sockaddr(client_r, NULL);
+    if (len >= sizeof text)
+        return;
+    memcpy(text, addr, len);
+    text[len] = '\0';
+    if (inet_pton(AF_INET, text, &in.sin_addr) == 1)
+        cm_client_from_sockaddr(client_r, (const struct sockaddr *)&in);
+    else if (inet_pton(AF_INET6, text, &in6.sin6_addr) == 1)
+        cm_client_from_sockaddr(client_r, (const struct sockaddr *)&in6);
+}
+
+bool
+cm_question_open_keywords(struct cm_question *question,
+                          struct cm_filter *filter, const char *addr,
+                          size_t len)
+{
+    const struct cm_smtp_command greeting = {.stage = CM_STAGE_HELO};
+    if (!cm_question_open(question, filter, &greeting))
+        return false;
+    question->keywords = true;
+    read_client(&question->guest.client, addr, len);
     return true;
 }
 
@@ -70,6 +103,7 @@ describe(const struct cm_question *question, const struct cm_session *session,
     event_r->mechanism = known(command->mechanism);
     event_r->user = known(command->user);
     event_r->helo = known(command->helo);
+    event_r->keywords = question->keywords;
 }
 
 bool
@@ -89,12 +123,15 @@ cm_question_may_wait(const struct cm_question *question)
     return false;
 }
 
-/* Which process of the mail server it was, whose log tells the rest. */
+/* With the process of the mail server, whose log tells the rest. */
 static void
-print_detail(const struct cm_question *question, char *out, size_t cap)
+print_detail(const struct cm_question *question, const struct cm_fault *fault,
+             char *out, size_t cap)
 {
-    const char *mechanism = question->command.mechanism;
-    snprintf(out, cap, "%s%ssmtpd[%ld]", mechanism, mechanism[0] ? ", " : "",
+    const char *what = question->command.mechanism;
+    if (fault->kind == CM_FAULT_HIDE)
+        what = fault->u.hide;
+    snprintf(out, cap, "%s%ssmtpd[%ld]", what, what[0] ? ", " : "",
              (long)question->guest.process);
 }
 
@@ -113,7 +150,8 @@ cm_question_judge(struct cm_question *question, struct cm_ruling *ruling_r)
     if (!cm_deliberate(&session, &walk, NULL, "", "", "", &fate))
         return;
     cm_incident_make(incident, &session, &fate, NULL);
-    print_detail(question, incident->detail, sizeof incident->detail);
+    print_detail(question, fate.fault, incident->detail,
+                 sizeof incident->detail);
     const char *why = cm_fate_hindrance(&session, &fate);
     if (why) {
         cm_incident_close(question->filter, incident, CM_INCIDENT_UNAVAILABLE,
@@ -124,5 +162,8 @@ cm_question_judge(struct cm_question *question, struct cm_ruling *ruling_r)
     } else if (fate.fault->kind == CM_FAULT_LATENCY) {
         ruling_r->kind = CM_RULING_DELAY;
         ruling_r->delay_ms = fate.delay_ms;
+    } else if (fate.fault->kind == CM_FAULT_HIDE) {
+        ruling_r->kind = CM_RULING_HIDE;
+        ruling_r->keywords = fate.fault->u.hide;
     }
 }

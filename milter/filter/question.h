@@ -4,7 +4,7 @@
 
 #include "milter/filter/attendance.h"
 #include "milter/filter/smtp_command.h"
-#include "milter/store/journal.h"
+#include "milter/store/incident.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -21,6 +21,7 @@ struct cm_ruleset;
 struct cm_question {
     struct cm_filter *filter; /* borrowed */
     struct cm_ruleset *rules; /* reference */
+    bool keywords;            /* not a command: which EHLO keywords to hide */
     struct cm_smtp_command command;
     struct cm_guest guest; /* process alone when no session is known */
     const char *mute;      /* why no refusal can reach the client; NULL: it
@@ -29,15 +30,17 @@ struct cm_question {
 };
 
 enum cm_ruling_kind {
-    CM_RULING_PASS,  /* the command as it is */
-    CM_RULING_DELAY, /* the same, later */
-    CM_RULING_REFUSE /* another word, which comes back to us */
+    CM_RULING_PASS,   /* the command as it is */
+    CM_RULING_DELAY,  /* the same, later */
+    CM_RULING_REFUSE, /* another word, which comes back to us */
+    CM_RULING_HIDE    /* these keywords */
 };
 
 struct cm_ruling {
     enum cm_ruling_kind kind;
     int64_t delay_ms;             /* DELAY */
     const struct cm_reply *reply; /* REFUSE; lives as long as the rules */
+    const char *keywords;         /* HIDE; the same */
     struct cm_incident incident;  /* unless PASS: all but how it ends */
 };
 
@@ -46,6 +49,12 @@ struct cm_ruling {
 bool cm_question_open(struct cm_question *question, struct cm_filter *filter,
                       const struct cm_smtp_command *command);
 void cm_question_fini(struct cm_question *question);
+
+/* cm_question_open_keywords - the same for the question which EHLO keywords to
+ * hide from a client, whose address is len bytes of text. */
+bool cm_question_open_keywords(struct cm_question *question,
+                               struct cm_filter *filter, const char *addr,
+                               size_t len);
 
 /* cm_question_may_wait - might judging it ask Redis? */
 bool cm_question_may_wait(const struct cm_question *question);

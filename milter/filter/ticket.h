@@ -3,7 +3,7 @@
 #define CM_TICKET_H
 
 #include "milter/err.h"
-#include "milter/store/journal.h"
+#include "milter/store/incident.h"
 
 #include <stdint.h>
 

@@ -48,6 +48,8 @@ struct cm_event {
     const struct cm_header *headers;
     size_t nheaders;
     bool headers_known;
+    bool keywords; /* it is asked which EHLO keywords to hide: only that kind of
+                      fault matches then, and never else */
     /* At the end of the message what was received, before it what the client
      * declared with MAIL. -1: not known. */
     int64_t size_bytes;

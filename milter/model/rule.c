@@ -187,6 +187,8 @@ cm_rule_matches(const struct cm_rule *rule, const struct cm_event *event)
         match_size,  match_attempt,
     };
     enum cm_verity all = CM_YES;
+    if ((rule->fault.kind == CM_FAULT_HIDE) != event->keywords)
+        return CM_NO;
     for (size_t i = 0; i < sizeof questions / sizeof questions[0]; i++) {
         enum cm_verity answer = questions[i](&rule->match, event);
         if (answer == CM_NO)

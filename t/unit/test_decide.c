@@ -470,6 +470,7 @@ walk_kind(size_t kind, const char *members, char out[256])
              all_kinds[kind].fault);
     struct cm_ruleset *rules = rules_of(doc);
     it.event.stage = cm_ruleset_at(rules, 0)->stage;
+    it.event.keywords = cm_ruleset_at(rules, 0)->fault.kind == CM_FAULT_HIDE;
     walk_all(NULL, rules, out);
     cm_ruleset_release(&rules);
 }

@@ -503,6 +503,64 @@ test_an_unknown_map_has_nothing(void **state)
     close(fd);
 }
 
+static const char *
+ask_keywords(int fd, const char *addr)
+{
+    char text[128];
+    int n = snprintf(text, sizeof text, "%zu:ehlo %s,", strlen(addr) + 5, addr);
+    say(fd, text, (size_t)n);
+    return hear(fd);
+}
+
+static void
+test_keywords_are_hidden_from_that_client_alone(void **state)
+{
+    static const char *const rules[] = {
+        "{\"client\":\"127.0.0.2\",\"fault\":{\"kind\":\"hide\",\"keywords\":["
+        "\"SIZE\",\"STARTTLS\"]}}",
+        "{\"client\":\"2001:db8::/32\",\"fault\":{\"kind\":\"hide\","
+        "\"keywords\":[\"DSN\"]}}"};
+    (void)state;
+    add_rules(rules, 2);
+    int fd = dial();
+    assert_non_null(cm_hook_why_not_hide(filter.hook));
+    assert_string_equal(ask_keywords(fd, "127.0.0.1"), PASS);
+    assert_null(cm_hook_why_not_hide(filter.hook));
+    assert_non_null(cm_hook_why_not(filter.hook));
+    assert_int_equal(mock_store.nincidents, 0);
+    assert_string_equal(ask_keywords(fd, "127.0.0.2"), "16:OK STARTTLS,");
+    assert_string_equal(hear(fd), "SIZE,");
+    assert_int_equal(wait_incident(0)->outcome, CM_INCIDENT_APPLIED);
+    assert_int_equal(wait_incident(0)->kind, CM_FAULT_HIDE);
+    assert_string_equal(wait_incident(0)->client, "127.0.0.2");
+    assert_memory_equal(wait_incident(0)->detail, "STARTTLS,SIZE, smtpd[", 21);
+    assert_string_equal(ask_keywords(fd, "2001:db8::1"), "6:OK DSN,");
+    static const char *const others[] = {"::1", "", "unknown", "127.0.0.2.",
+                                         "1234567890123456789012345678901234567"
+                                         "890123456789012345678901234567890"};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        assert_string_equal(ask_keywords(fd, others[i]), PASS);
+    close(fd);
+}
+
+/* Both are at stage helo, and asked one by one. */
+static void
+test_keywords_and_greeting_are_two_questions(void **state)
+{
+    static const char *const rules[] = {
+        "{\"fault\":{\"kind\":\"hide\",\"keywords\":[\"SIZE\"]}}",
+        ERROR_AT("helo")};
+    (void)state;
+    add_rules(rules, 2);
+    enter(1);
+    int fd = dial();
+    assert_string_equal(ask_keywords(fd, "127.0.0.1"), "7:OK SIZE,");
+    assert_int_equal(wait_incident(0)->kind, CM_FAULT_HIDE);
+    word_of(ask(fd, "EHLO a"));
+    assert_int_equal(mock_store.nincidents, 1);
+    close(fd);
+}
+
 static void
 test_quiet_releases_what_is_held_and_goes_on_answering(void **state)
 {
@@ -603,6 +661,8 @@ main(void)
         cmocka_unit_test(test_long_questions_are_answered_and_passed_over),
         cmocka_unit_test(test_a_question_in_single_bytes),
         cmocka_unit_test(test_who_speaks_something_else_is_left),
+        cmocka_unit_test(test_keywords_are_hidden_from_that_client_alone),
+        cmocka_unit_test(test_keywords_and_greeting_are_two_questions),
         cmocka_unit_test(test_an_unknown_map_has_nothing),
         cmocka_unit_test(
             test_quiet_releases_what_is_held_and_goes_on_answering),
