@@ -53,8 +53,8 @@ configure_chaos()
 armed = $armed;
 log_level = "info";
 milter: {
-    socket = "unix:$dir/postfix/spool/chaosmilter/milter.sock";
-    socket_group = "postfix";
+    socket = "unix:$milter_socket";
+    socket_group = "$milter_group";
     user = "nobody";
     snapshot = "$dir/state/rules";
 };
@@ -85,7 +85,7 @@ start_milter()
 ready_milter()
 {
     perl -MIO::Socket::UNIX -e 'exit !IO::Socket::UNIX->new(Peer => shift)' \
-        "$dir/postfix/spool/chaosmilter/milter.sock"
+        "$milter_socket"
 }
 
 start_admin()

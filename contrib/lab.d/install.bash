@@ -8,7 +8,7 @@
 build_packages='gcc make autoconf automake pkg-config libc6-dev libmilter-dev
 libconfig-dev libhiredis-dev libmicrohttpd-dev libjansson-dev libidn2-dev
 libunistring-dev libseccomp-dev libssl-dev'
-run_packages='postfix redis-server swaks curl openssl perl sasl2-bin libsasl2-modules
+run_packages='redis-server swaks curl openssl perl sasl2-bin libsasl2-modules
 libsasl2-modules-db'
 
 missing_packages()
@@ -50,10 +50,15 @@ apt_install()
     fi
 )
 
+# What the mail server needs from the distribution; the packages of Sendmail, which
+# cannot be installed beside Postfix, are unpacked by fetch_sendmail instead.
+mta_packages() { if [[ $mta == postfix ]]; then say postfix; else say m4; fi; }
+
 install_packages()
 {
     local missing
-    mapfile -t missing < <(missing_packages $build_packages $run_packages)
+    mapfile -t missing < <(missing_packages $build_packages $run_packages \
+        $(mta_packages))
     ((${#missing[@]})) || return 0
     say "Installing by apt-get: ${missing[*]}"
     apt_install "${missing[@]}" >>"$dir/log/lab.log" 2>&1 ||

@@ -5,18 +5,14 @@
 # configuration, queue, data and log. All mail is accepted from loopback and
 # goes to the Maildir server.
 
-has_ipv6_loopback() { grep -qs '^0\{31\}1 ' /proc/net/if_inet6; }
+fetch_postfix() { :; }
 
-# A key and a certificate that nobody trusts, for STARTTLS. New ones would make
-# Postfix start anew, so they are made once.
-make_tls_key()
+folders_postfix()
 {
-    local file=$dir/postfix/etc/tls.pem
-    [[ -s $file ]] && return
-    openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj /CN=lab.example \
-        -keyout "$file.key" -out "$file.crt" >>"$dir/log/lab.log" 2>&1 &&
-        cat "$file.key" "$file.crt" | replace "$file" 0600 &&
-        rm -f "$file.key" "$file.crt"
+    install -d "$dir"/postfix{,/etc,/etc/sasl,/spool} &&
+        install -d -o postfix -m 0700 "$dir/postfix/data" &&
+        install -d -o mail -g postfix -m 0750 "$dir/lmtp" &&
+        install -d -o nobody -g postfix -m 0750 "$milter_folder"
 }
 
 # Kept as Postfix has it: timeouts, size and recipient limits. Changed, because
@@ -66,7 +62,7 @@ relay_transport = \$local_transport
 default_transport = \$local_transport
 lmtp_line_length_limit = 0
 smtpd_tls_security_level = may
-smtpd_tls_chain_files = $dir/postfix/etc/tls.pem
+smtpd_tls_chain_files = $dir/tls.pem
 smtpd_sasl_type = cyrus
 smtpd_sasl_path = smtpd
 cyrus_sasl_config_path = $dir/postfix/etc/sasl
@@ -133,10 +129,15 @@ auxprop_plugin: sasldb
 sasldb_path: $dir/postfix/etc/sasl/users.db
 mech_list: PLAIN LOGIN
 CONF
-    local users=$dir/postfix/etc/sasl/users.db
-    [[ -f $users ]] && return
-    echo secret | saslpasswd2 -p -c -f "$users" -u lab.example tester &&
-        chown postfix "$users"
+    make_users "$dir/postfix/etc/sasl/users.db" postfix
+}
+
+configure_postfix() { configure_main_cf && configure_master_cf && configure_sasl; }
+
+sources_postfix()
+{
+    say "$dir"/postfix/etc/{main,master}.cf "$dir/postfix/etc/sasl/smtpd.conf" \
+        "$dir/tls.pem"
 }
 
 # Postfix goes into the background by itself, so its pid comes from its own pid
@@ -150,14 +151,18 @@ start_postfix()
         remember postfix "$master" "$1"
 }
 
-ready_postfix() { smtp_greets "$smtp_port" && smtp_greets "$submission_port"; }
+ready_postfix() { greets_everywhere; }
 
-smtp_greets()
+# All of its session (the master is the leader), orphans included.
+pids_postfix()
 {
-    local line
-    { exec 7<>"/dev/tcp/127.0.0.1/$1"; } 2>/dev/null || return 1
-    read -r -t 5 line <&7
-    printf 'QUIT\r\n' >&7
-    exec 7>&-
-    [[ $line == 220* ]]
+    local leader stat p
+    { read -r leader _ <"$dir/run/postfix.pid"; } 2>/dev/null || return 0
+    for p in /proc/[0-9]*; do
+        { read -r stat <"$p/stat"; } 2>/dev/null || continue
+        set -- ${stat##*) }
+        [[ $4 == "$leader" && $1 != [ZX] ]] || continue
+        tr '\0' '\n' <"$p/environ" 2>/dev/null |
+            grep -qxF "MAIL_CONFIG=$dir/postfix/etc" && say "${p#/proc/}"
+    done
 }

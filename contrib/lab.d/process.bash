@@ -77,25 +77,11 @@ end_pids()
     sleep 0.1
 }
 
-# NAME: pids of Postfix's session (its master is the leader), orphans included.
-session_pids()
-{
-    local leader stat p
-    { read -r leader _ <"$dir/run/$1.pid"; } 2>/dev/null || return 0
-    for p in /proc/[0-9]*; do
-        { read -r stat <"$p/stat"; } 2>/dev/null || continue
-        set -- ${stat##*) }
-        [[ $4 == "$leader" && $1 != [ZX] ]] || continue
-        tr '\0' '\n' <"$p/environ" 2>/dev/null |
-            grep -qxF "MAIL_CONFIG=$dir/postfix/etc" && say "${p#/proc/}"
-    done
-}
-
 stop()
 {
     local pids
-    if [[ $1 == postfix ]]; then
-        mapfile -t pids < <(session_pids postfix)
+    if [[ " $all_mtas " == *" $1 "* ]]; then
+        mapfile -t pids < <("pids_$1")
         ((${#pids[@]})) && end_pids "${pids[@]}"
     elif alive "$1"; then
         end_pids "$pid"

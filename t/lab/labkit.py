@@ -23,6 +23,8 @@ import time
 import unittest
 import urllib.parse
 
+from mtas import MTA
+
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 LAB = os.path.join(TOP, "contrib", "lab")
 PREFIX = "{cm}"
@@ -80,7 +82,8 @@ class Lab:
         self.smtp_port, self.submission_port, self.http_port = (
             PORTS.take() for _ in range(3))
         self.environ = dict(
-            os.environ, LAB_DIR=self.dir, LAB_ARMED="true" if armed else "false",
+            os.environ, LAB_DIR=self.dir, LAB_MTA=MTA.name,
+            LAB_ARMED="true" if armed else "false",
             LAB_SMTP_PORT=str(self.smtp_port),
             LAB_SUBMISSION_PORT=str(self.submission_port),
             LAB_HTTP_PORT=str(self.http_port), **variables)
@@ -164,12 +167,11 @@ class Lab:
                    timeout, 0.005)
         return now() - start
 
-    def kill_smtpd(self):
-        """SIGKILL to every smtpd of this lab's Postfix."""
+    def kill_sessions(self):
+        """SIGKILL to every process of the mail server that serves a client."""
         for pid in processes_of(self.dir):
-            with open(f"/proc/{pid}/comm", encoding="ascii") as comm:
-                if comm.read() == "smtpd\n":
-                    os.kill(pid, signal.SIGKILL)
+            if MTA.is_session(self.dir, pid):
+                os.kill(pid, signal.SIGKILL)
 
     # --- the API
 
@@ -271,16 +273,9 @@ class Lab:
             timeout)
 
     def wait_idle(self, timeout=15.0):
-        """Wait until Postfix's queue is empty: what is not delivered now never
-        will be."""
-        spool = os.path.join(self.dir, "postfix", "spool")
-
-        def empty():
-            return not any(
-                files for queue in ("maildrop", "incoming", "active", "deferred")
-                for _, _, files in os.walk(os.path.join(spool, queue)))
-
-        wait_until("Postfix's queue to be empty", empty, timeout)
+        """Wait until the mail server's queue is empty: what is not delivered now
+        never will be."""
+        wait_until("an empty queue", lambda: not MTA.has_mail(self.dir), timeout)
 
 
 def is_running(pid):
@@ -292,7 +287,8 @@ def is_running(pid):
 
 
 def processes_of(folder):
-    """Pids whose command line or environment names the folder."""
+    """Pids whose program, command line or environment names the folder. (Some
+    daemons write their title over the latter two.)"""
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         if int(pid) == os.getpid() or not is_running(int(pid)):
@@ -302,6 +298,7 @@ def processes_of(folder):
                 told = cmdline.read()
             with open(f"/proc/{pid}/environ", "rb") as environ:
                 told += b"\0" + environ.read()
+            told += b"\0" + os.readlink(f"/proc/{pid}/exe").encode() + b"\0"
         except OSError:
             continue
         if re.search(re.escape(folder.encode()) + rb"(?:/|\0|$)", told):
@@ -473,7 +470,7 @@ Sent = collections.namedtuple("Sent", "rcpts end message")
 
 def make_message(subject="test", body=b"Hello.\r\n"):
     """A message with its own Message-ID, CRLF line ends, and all the headers
-    that Postfix would otherwise add."""
+    that a mail server would otherwise add."""
     head = (f"From: <sender@example.org>\r\nSubject: {subject}\r\n"
             f"Date: {email.utils.formatdate()}\r\n"
             f"Message-ID: {email.utils.make_msgid(domain='client.example')}\r\n"

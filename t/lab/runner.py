@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-2-Clause
 """
-runner.py [-j N] [MODULE | MODULE.CLASS ..] - run the lab tests and count.
+runner.py [-j N] [--mta MTA] [MODULE | MODULE.CLASS ..] - run the lab tests on
+Postfix (or Sendmail) and count.
 
 Each TestCase class has a lab of its own, so classes run side by side, each in a
 process and with a temporary folder of its own; what is still in that folder
@@ -122,11 +123,14 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("-j", type=int, default=6, metavar="N")
     parser.add_argument("--unit", nargs=2, dest="one", help=argparse.SUPPRESS)
+    parser.add_argument("--mta", choices=("postfix", "sendmail"),
+                        default=os.environ.get("LAB_MTA") or "postfix")
     parser.add_argument("names", nargs="*")
     options = parser.parse_args()
     sys.path.insert(0, HERE)
     sys.dont_write_bytecode = True
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    os.environ["LAB_MTA"] = options.mta
     os.environ.setdefault("CHAOSADMIN", os.path.join(
         os.environ.get("LAB_BUILD", os.path.join(HERE, "..", "..", "build")),
         "chaosadmin"))

@@ -10,8 +10,10 @@ import unittest
 
 from labkit import (Lab, LabTestCase, Smtp, content_of, is_running, make_message,
                     processes_of, wait_until)
+from mtas import MTA, MTAS
 
-DAEMONS = ("redis-server", "lab-maildir", "chaosmilter", "chaosadmin", "postfix")
+DAEMONS = ("redis-server", "lab-maildir", "chaosmilter", "chaosadmin",
+           *MTA.daemons)
 
 
 def pids(lab):
@@ -132,6 +134,27 @@ class OwnLab(unittest.TestCase):
         lab.set_chaos("a@example.com", blackhole={"enabled": True})
 
 
+    def test_up_with_the_other_mail_server_replaces_it(self):
+        lab = self.make()
+        lab.up()
+        other, = set(MTAS) - {MTA.name}
+        before = pids(lab)
+        kept = [lab.pid(name) for name in ("redis-server", "lab-maildir")]
+        for arguments in (["--mta", other], []):
+            status, output = lab.run("up", *arguments, LAB_MTA="")
+            self.assertEqual(status, 0, output)
+            lab.read_env()
+            self.assertEqual(lab.env["MTA"], other)
+            self.assertFalse(is_running(before[MTA.daemons[-1]]))
+            self.assertEqual(lab.run("status", LAB_MTA="")[0], 0)
+            self.assertEqual(rcpt_code(lab, "a@example.com"), 250)
+        self.assertIn("Already up", output)
+        self.assertEqual(
+            [lab.pid(name) for name in ("redis-server", "lab-maildir")], kept)
+        lab.run("down")
+        self.assertEqual(processes_of(lab.dir), [])
+
+
 def rcpt_code(lab, recipient):
     client = Smtp(lab.smtp_port)
     try:
@@ -175,7 +198,7 @@ class Refusals(unittest.TestCase):
         self.addCleanup(lab.down)
         for variable, value in (("LAB_SMTP_PORT", "70000"),
                                 ("LAB_HTTP_PORT", "http"),
-                                ("LAB_ARMED", "maybe")):
+                                ("LAB_ARMED", "maybe"), ("LAB_MTA", "exim")):
             with self.subTest(variable):
                 status, output = lab.run("up", **{variable: value})
                 self.assertEqual(status, 1)
@@ -201,7 +224,7 @@ class Face(LabTestCase):
         self.assertEqual(sorted(names), sorted(
             "SMTP_HOST SMTP_PORT SUBMISSION_PORT HTTP_URL API_KEY REDIS_SOCKET "
             "MAIL_DIR MTA MILTER_SOCKET MILTER_PID ADMIN_PID".split()))
-        self.assertEqual(self.lab.env["MTA"], "postfix")
+        self.assertEqual(self.lab.env["MTA"], MTA.name)
         self.assertEqual(int(self.lab.env["MILTER_PID"]),
                          self.lab.pid("chaosmilter"))
         self.assertEqual(int(self.lab.env["ADMIN_PID"]),
@@ -222,7 +245,7 @@ class Face(LabTestCase):
         status, output = self.lab.run("send", "me@example.org", inbox)
         self.assertEqual(status, 0, output)
         self.assertIn(f"RCPT TO:<{inbox}>", output)
-        self.assertIn("250 2.0.0 Ok: queued as", output)
+        self.assertRegex(output, MTA.accepted_end.replace("^", "(?m)<-  "))
         self.lab.wait_mail(inbox)
 
     def test_status_names_every_daemon_and_its_pid(self):
@@ -241,15 +264,17 @@ class Face(LabTestCase):
         self.assert_delivered("some.one@example.com", sent.message)
 
     def test_odd_recipients_cannot_leave_the_mail_folder(self):
-        names = {'"a/b"@example.com': "a%2Fb@example.com",
+        names = {'"a/b"@example.com': "%22a%2Fb%22@example.com"
+                 if MTA.keeps_needless_quotes else "a%2Fb@example.com",
                  '"../../x"@example.com': "%22..%2F..%2Fx%22@example.com",
                  '"with space"@example.com': "%22with%20space%22@example.com",
-                 "per%cent@example.com": "per%25cent@example.com",
-                 "m\u00fcller@example.com": "m\u00fcller@example.com"}
+                 "per%cent@example.com": "per%25cent@example.com"}
+        if MTA.has_smtputf8:
+            names["m\u00fcller@example.com"] = "m\u00fcller@example.com"
         for recipient, name in names.items():
             with self.subTest(recipient):
                 client = self.smtp()
-                client.mail(parameters=" SMTPUTF8")
+                client.mail(parameters="" if recipient.isascii() else " SMTPUTF8")
                 self.assertEqual(client.rcpt(recipient).code, 250)
                 message = make_message()
                 self.assertEqual(client.data(message).code, 250)
@@ -287,8 +312,8 @@ class Face(LabTestCase):
         wrong = base64.b64encode(b"\0tester\0guess").decode()
         client = self.smtp(port=self.lab.submission_port)
         self.assertEqual(client.command("AUTH PLAIN " + wrong).code, 535)
-        client.mail()
-        self.assertEqual(client.rcpt(self.inbox()).code, 554)
+        codes = [client.mail().code, client.rcpt(self.inbox()).code]
+        self.assertIn(codes, ([250, 554], [530, 503]))
 
     @unittest.skipUnless(os.path.exists("/proc/net/if_inet6"), "no IPv6 here")
     def test_ipv6_loopback_is_served_too(self):

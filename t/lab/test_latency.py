@@ -239,7 +239,7 @@ class Latency(Delays):
         client.mail()
         client.send_line(f"RCPT TO:<{inbox}>")
         wait_until("the reply to be held", lambda: self.held() == 1)
-        self.lab.kill_smtpd()
+        self.lab.kill_sessions()
         with self.assertRaises(Gone):
             client.read_reply()
         wait_until("the hold to end", lambda: self.held() == 0, timeout=5)

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""
+The mail servers that the lab tests run on, and in what they differ to a test:
+how they word what the filter does not, where their queue and their processes
+are. What a test cannot hold on one of them is said with @postfix_only, and why.
+"""
+import os
+import unittest
+
+
+class Postfix:
+    name = "postfix"
+    daemons = ("postfix",)
+    has_smtputf8 = True
+    keeps_needless_quotes = False
+    accepted_end = r"^250 2\.0\.0 Ok: queued as \w+$"
+
+    def accepted(self, recipient):
+        """The reply to an accepted RCPT."""
+        return "250 2.1.5 Ok"
+
+    def refused(self, text, recipient):
+        """What a client reads at RCPT when the filter said text."""
+        return text
+
+    def has_mail(self, folder):
+        """Is anything in the queue of the lab in this folder?"""
+        spool = os.path.join(folder, "postfix", "spool")
+        return any(files for queue in ("maildrop", "incoming", "active", "deferred")
+                   for _, _, files in os.walk(os.path.join(spool, queue)))
+
+    def is_session(self, folder, pid):
+        """Is this process one that serves a client of the lab?"""
+        with open(f"/proc/{pid}/comm", encoding="ascii") as comm:
+            return comm.read() == "smtpd\n"
+
+
+class Sendmail:
+    name = "sendmail"
+    daemons = ("saslauthd", "sendmail")
+    has_smtputf8 = False    # as Debian builds it
+    keeps_needless_quotes = True
+    accepted_end = r"^250 2\.0\.0 \w+ Message accepted for delivery$"
+
+    def accepted(self, recipient):
+        return f"250 2.1.5 <{recipient}>... Recipient ok"
+
+    def refused(self, text, recipient):
+        if text[:3] not in ("450", "550", "553"):
+            return text
+        code, enhanced, rest = text.split(" ", 2)
+        return f"{code} {enhanced} <{recipient}>... {rest}"
+
+    def has_mail(self, folder):
+        # Control files: being written, ready, and with a transcript. What is in
+        # quarantine (hf) is not on its way.
+        queue = os.listdir(os.path.join(folder, "sendmail", "queue"))
+        return any(name[:2] in ("qf", "tf", "xf") for name in queue)
+
+    def is_session(self, folder, pid):
+        with open(os.path.join(folder, "run", "sendmail.pid"),
+                  encoding="ascii") as line:
+            daemon = int(line.read().split()[0])
+        program = os.path.join(os.path.realpath(folder), "bin", "sendmail")
+        return pid != daemon and os.readlink(f"/proc/{pid}/exe") == program
+
+
+MTAS = {mta.name: mta for mta in (Postfix(), Sendmail())}
+MTA = MTAS[os.environ.get("LAB_MTA") or "postfix"]
+
+
+def postfix_only(reason):
+    """A test or a class that cannot hold on another mail server. The runner
+    lists the reasons."""
+    return unittest.skipUnless(MTA.name == "postfix", reason)
