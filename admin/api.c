@@ -5,6 +5,7 @@
  */
 #include "admin/api.h"
 #include "admin/api_chaos.h"
+#include "admin/api_events.h"
 #include "admin/api_inboxes.h"
 #include "admin/api_localstack.h"
 #include "admin/api_mailpit.h"
@@ -44,6 +45,7 @@ static const struct cm_route routes[] = {
     {CM_METHOD_GET,    "/livez",                   cm_api_livez,        0},
     {CM_METHOD_GET,    "/readyz",                  cm_api_readyz,       0},
     {CM_METHOD_GET,    "/api/v1/status",           cm_api_status,       KEY},
+    {CM_METHOD_GET,    "/api/v1/events",           cm_api_events,       KEY},
     {CM_METHOD_GET,    "/api/check-key",           cm_api_check_key,    KEY},
     {CM_METHOD_GET,    "/api/server-info",         cm_api_server_info,  KEY},
     {CM_METHOD_GET,    "/api/metrics",             cm_api_metrics,      KEY},
