@@ -10,12 +10,14 @@
 #include "admin/api_localstack.h"
 #include "admin/api_mailpit.h"
 #include "admin/api_status.h"
+#include "admin/api_stream.h"
 #include "admin/api_vsb.h"
 #include "admin/auth.h"
 #include "admin/etag.h"
 #include "admin/request.h"
 #include "admin/response.h"
 #include "admin/router.h"
+#include "admin/ticket.h"
 #include "milter/clock.h"
 #include "milter/log.h"
 #include "milter/model/address.h"
@@ -26,8 +28,9 @@
 #include <jansson.h>
 #include <string.h>
 
-#define KEY   CM_ROUTE_KEY
-#define ARMED (CM_ROUTE_KEY | CM_ROUTE_ARMED)
+#define KEY    CM_ROUTE_KEY
+#define ARMED  (CM_ROUTE_KEY | CM_ROUTE_ARMED)
+#define TICKET (CM_ROUTE_KEY | CM_ROUTE_TICKET)
 
 /* LocalStack's, which has two homes. */
 #define LOCALSTACK(at)                                                         \
@@ -45,7 +48,9 @@ static const struct cm_route routes[] = {
     {CM_METHOD_GET,    "/livez",                   cm_api_livez,        0},
     {CM_METHOD_GET,    "/readyz",                  cm_api_readyz,       0},
     {CM_METHOD_GET,    "/api/v1/status",           cm_api_status,       KEY},
-    {CM_METHOD_GET,    "/api/v1/events",           cm_api_events,       KEY},
+    {CM_METHOD_GET,    "/api/v1/events",           cm_api_events,       TICKET},
+    {CM_METHOD_POST,   "/api/v1/events/ticket",    cm_api_ticket,       KEY},
+    {CM_METHOD_GET,    "/api/sse-console/stream",  cm_api_console,      TICKET},
     {CM_METHOD_GET,    "/api/check-key",           cm_api_check_key,    KEY},
     {CM_METHOD_GET,    "/api/server-info",         cm_api_server_info,  KEY},
     {CM_METHOD_GET,    "/api/metrics",             cm_api_metrics,      KEY},
@@ -85,6 +90,40 @@ check_key(struct cm_api *api, struct cm_request *req, struct cm_response *res)
     return false;
 }
 
+/* A ticket in the URL instead of a key, where the route takes one. */
+static bool
+check_ticket(struct cm_api *api, const struct cm_request *req,
+             struct cm_response *res)
+{
+    const char *ticket = cm_target_param(&req->target, "ticket");
+    struct cm_err err;
+    bool good = false;
+    enum cm_status status = cm_ticket_use(api->commits, ticket, &good, &err);
+    if (status != CM_OK)
+        cm_api_failed(api, req, res, status, &err, false);
+    else if (!good)
+        cm_response_fail(res, req, 401,
+                         "The ticket is wrong, used or too old: get another");
+    return good;
+}
+
+/* Is it a request that may do without a key, because it has a ticket? */
+static bool
+has_ticket(const struct cm_request *req)
+{
+    return (req->route->flags & CM_ROUTE_TICKET) &&
+           cm_target_param(&req->target, "ticket") && cm_api_stream_wanted(req);
+}
+
+static bool
+may_enter(struct cm_api *api, struct cm_request *req, struct cm_response *res)
+{
+    if (!(req->route->flags & CM_ROUTE_KEY))
+        return true;
+    return has_ticket(req) ? check_ticket(api, req, res)
+                           : check_key(api, req, res);
+}
+
 bool
 cm_api_admit(void *arg, struct cm_request *req, struct cm_response *res)
 {
@@ -103,7 +142,7 @@ cm_api_admit(void *arg, struct cm_request *req, struct cm_response *res)
         cm_response_fail(res, req, 404, "There is nothing at this path");
         return false;
     }
-    if ((req->route->flags & CM_ROUTE_KEY) && !check_key(api, req, res))
+    if (!may_enter(api, req, res))
         return false;
     if ((req->route->flags & CM_ROUTE_ARMED) && !api->settings->armed) {
         cm_response_fail(res, req, 403,

@@ -16,6 +16,7 @@ struct cm_pool;
 struct cm_request;
 struct cm_response;
 struct cm_settings;
+struct cm_streams;
 struct json_t;
 
 /*
@@ -29,6 +30,7 @@ struct cm_api { /* all borrowed */
     struct cm_pool *pool;
     struct cm_commits *commits;
     struct cm_keeper *keeper;
+    struct cm_streams *streams;
     const char *version;
     unsigned address_flags;
     int64_t started_ms; /* monotonic */

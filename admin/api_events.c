@@ -6,6 +6,7 @@
  */
 #include "admin/api_events.h"
 #include "admin/api.h"
+#include "admin/api_stream.h"
 #include "admin/event_filter.h"
 #include "admin/event_json.h"
 #include "admin/response.h"
@@ -126,6 +127,10 @@ cm_api_events(struct cm_api *api, const struct cm_request *req,
     struct cm_problems problems;
     struct cm_err err = {CM_OK, ""};
     bool more = false;
+    if (cm_api_stream_wanted(req)) {
+        cm_api_stream(api, req, res);
+        return;
+    }
     cm_problems_init(&problems);
     read_query(api, req, &page, &problems);
     if (problems.n > 0) {

@@ -2,7 +2,7 @@
 /*
  * VaultSandbox's clients refuse to work with a server that lacks certain
  * members; those of features that are not here say so by their value (no
- * encryption, no web hooks, no console).
+ * encryption, no web hooks).
  *
  * Metrics are totals over all filters, kept in Redis. Members that nobody
  * counts (connections.active and .rejected, email.processing_time_ms) are left
@@ -45,7 +45,7 @@ cm_api_server_info(struct cm_api *api, const struct cm_request *req,
         "serverSigPk", "", "algs", "kem", "", "sig", "", "aead", "", "kdf", "",
         "context", "vaultsandbox:email:v1", "maxTtl",
         (json_int_t)s->admin.max_ttl_s, "defaultTtl",
-        (json_int_t)s->admin.default_ttl_s, "sseConsole", 0,
+        (json_int_t)s->admin.default_ttl_s, "sseConsole", 1,
         "allowClearAllInboxes", 0, "allowedDomains", domains,
         "encryptionPolicy", "never", "webhookEnabled", 0,
         "webhookRequireAuthDefault", 0, "spamAnalysisEnabled", 0,

@@ -16,6 +16,7 @@
  */
 #include "admin/http.h"
 #include "admin/layout.h"
+#include "admin/outflow.h"
 #include "admin/reaper.h"
 #include "admin/request.h"
 #include "admin/response.h"
@@ -23,6 +24,7 @@
 #include "milter/log.h"
 
 #include <microhttpd.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -30,7 +32,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#define CM_HTTP_DRAIN_MAX ((int64_t)8 * 1024 * 1024)
+#define CM_HTTP_DRAIN_MAX   ((int64_t)8 * 1024 * 1024)
+#define CM_HTTP_FLOW_BYTES  4096
+#define CM_HTTP_FLOW_UNSENT (64 * 1024)
 
 struct cm_http {
     struct MHD_Daemon *daemon;
@@ -54,6 +58,118 @@ struct exchange {
 static const char no_memory[] =
     "{\"message\":\"The server ran out of memory\","
     "\"error\":\"Internal Server Error\",\"statusCode\":500}";
+
+static void
+rearm(struct cm_http *http, struct MHD_Connection *conn, int64_t ms)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(conn, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    if (info && info->socket_context)
+        cm_reaper_rearm(http->reaper, info->socket_context, ms);
+}
+
+/* --- an answer that goes on --- */
+
+/* Between an outflow and its connection, which is parked (the library says
+ * suspended) while there is nothing to send: it would ask again and again
+ * otherwise. The lock makes looking for bytes and parking one step. */
+struct carrier {
+    struct cm_http *http;
+    struct MHD_Connection *conn;
+    struct cm_outflow *flow; /* owned */
+    pthread_mutex_t lock;
+    bool parked, woken;
+};
+
+static void
+wake_carrier(void *arg)
+{
+    struct carrier *carrier = arg;
+    pthread_mutex_lock(&carrier->lock);
+    if (carrier->parked)
+        MHD_resume_connection(carrier->conn);
+    else
+        carrier->woken = true;
+    carrier->parked = false;
+    pthread_mutex_unlock(&carrier->lock);
+}
+
+/* false: somebody called meanwhile, so look again. */
+static bool
+park(struct carrier *carrier)
+{
+    pthread_mutex_lock(&carrier->lock);
+    bool parks = !carrier->woken;
+    carrier->parked = parks;
+    carrier->woken = false;
+    if (parks)
+        MHD_suspend_connection(carrier->conn);
+    pthread_mutex_unlock(&carrier->lock);
+    return parks;
+}
+
+static ssize_t
+on_flow_read(void *arg, uint64_t pos, char *buf, size_t cap)
+{
+    struct carrier *carrier = arg;
+    ssize_t n;
+    (void)pos;
+    do {
+        n = carrier->flow->read(carrier->flow, buf, cap);
+    } while (n == 0 && !park(carrier));
+    if (n == CM_OUTFLOW_END)
+        return MHD_CONTENT_READER_END_OF_STREAM;
+    if (n > 0)
+        rearm(carrier->http, carrier->conn, CM_HTTP_STALL_MS);
+    return n;
+}
+
+static void
+on_flow_end(void *arg)
+{
+    struct carrier *carrier = arg;
+    carrier->flow->end(carrier->flow);
+    pthread_mutex_destroy(&carrier->lock);
+    free(carrier);
+}
+
+/* What a client that reads slowly keeps the kernel from forgetting is to be
+ * bounded too: by itself it would grow to megabytes for each. */
+static void
+bound_unsent(int fd)
+{
+    int bytes = CM_HTTP_FLOW_UNSENT;
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+}
+
+/* Takes the flow, also on failure. */
+static struct MHD_Response *
+carry(struct cm_http *http, struct MHD_Connection *conn,
+      struct cm_outflow *flow)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(conn, MHD_CONNECTION_INFO_CONNECTION_FD);
+    struct carrier *carrier = calloc(1, sizeof *carrier);
+    struct MHD_Response *out = NULL;
+    if (!carrier) {
+        flow->end(flow);
+        return NULL;
+    }
+    carrier->http = http;
+    carrier->conn = conn;
+    carrier->flow = flow;
+    pthread_mutex_init(&carrier->lock, NULL);
+    flow->wake = wake_carrier;
+    flow->waker = carrier;
+    flow->fd = info ? info->connect_fd : -1;
+    bound_unsent(flow->fd);
+    out =
+        MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, CM_HTTP_FLOW_BYTES,
+                                          on_flow_read, carrier, on_flow_end);
+    if (!out)
+        on_flow_end(carrier);
+    return out;
+}
 
 /* --- the answer --- */
 
@@ -87,11 +203,15 @@ add_headers(struct MHD_Response *out, const struct cm_response *res,
 
 /* Takes the body out of res. */
 static struct MHD_Response *
-build(struct cm_response *res, bool close)
+build(struct cm_http *http, struct MHD_Connection *conn,
+      struct cm_response *res, bool close)
 {
     struct MHD_Response *out;
     const char *type = res->content_type;
-    if (res->body) {
+    if (res->outflow) {
+        out = carry(http, conn, res->outflow);
+        res->outflow = NULL;
+    } else if (res->body) {
         out = MHD_create_response_from_buffer(res->len, res->body,
                                               MHD_RESPMEM_MUST_FREE);
         if (out)
@@ -112,22 +232,13 @@ build(struct cm_response *res, bool close)
     return out;
 }
 
-static void
-rearm(struct cm_http *http, struct MHD_Connection *conn, int64_t ms)
-{
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(conn, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-    if (info && info->socket_context)
-        cm_reaper_rearm(http->reaper, info->socket_context, ms);
-}
-
 /* MHD_NO closes the connection without an answer: only when none can be made,
  * or the library has already queued its own. */
 static enum MHD_Result
 answer(struct cm_http *http, struct MHD_Connection *conn, struct exchange *ex,
        bool close)
 {
-    struct MHD_Response *out = build(&ex->res, close);
+    struct MHD_Response *out = build(http, conn, &ex->res, close);
     ex->answered = true;
     if (!out)
         return MHD_NO;
@@ -373,7 +484,8 @@ library_is_lax(void)
 static struct MHD_Daemon *
 start_daemon(struct cm_http *http, int fd)
 {
-    unsigned flags = MHD_USE_POLL_INTERNAL_THREAD | MHD_USE_ERROR_LOG;
+    unsigned flags = MHD_USE_POLL_INTERNAL_THREAD | MHD_USE_ERROR_LOG |
+                     MHD_ALLOW_SUSPEND_RESUME;
     return MHD_start_daemon(
         flags, 0, NULL, NULL, on_request, http, MHD_OPTION_EXTERNAL_LOGGER,
         on_log, NULL, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_THREAD_POOL_SIZE,

@@ -23,6 +23,7 @@ struct cm_response;
 #define CM_HTTP_HEAD_MS            10000 /* from connect, or the last answer */
 #define CM_HTTP_BODY_MS            30000 /* from the end of the head */
 #define CM_HTTP_ANSWER_MS          30000 /* for the client to read it */
+#define CM_HTTP_STALL_MS           60000 /* for a stream's to read some of it */
 
 struct cm_http_ops {
     /* The head is complete and sound. true: read the body and call handle.
@@ -48,7 +49,8 @@ enum cm_status cm_http_start(struct cm_http **http_r, int fd,
                              const struct cm_http_ops *ops,
                              struct cm_err *err) CM_MUST_CHECK;
 
-/* cm_http_stop - close every connection, wait for the handlers that run. */
+/* cm_http_stop - close every connection, wait for the handlers that run. Every
+ * outflow that is still open must have been told to end. */
 void cm_http_stop(struct cm_http **http);
 
 #endif

@@ -10,9 +10,11 @@
  */
 #include "admin/api.h"
 #include "admin/auth.h"
+#include "admin/feed.h"
 #include "admin/http.h"
 #include "admin/keeper.h"
 #include "admin/listen.h"
+#include "admin/streams.h"
 #include "milter/clock.h"
 #include "milter/exitcode.h"
 #include "milter/log.h"
@@ -47,6 +49,8 @@ struct daemon {
     struct cm_pool *pool;
     struct cm_commits *commits;
     struct cm_keeper *keeper;
+    struct cm_feed *feed;
+    struct cm_streams *streams;
     struct cm_http *http;
     const char *hosts[CM_SETTINGS_LIST_MAX + 1];
 };
@@ -114,6 +118,19 @@ check_settings(struct daemon *d, struct cm_err *err)
                        err);
 }
 
+/* Listeners first, for they may not be added later. */
+static enum cm_status
+start_feed(struct daemon *d, const struct cm_link_opts *link,
+           struct cm_err *err)
+{
+    enum cm_status status = cm_feed_new(&d->feed, err);
+    if (status == CM_OK)
+        status = cm_streams_start(&d->streams, d->feed, err);
+    if (status == CM_OK)
+        status = cm_feed_start(d->feed, link, d->settings->redis.prefix, err);
+    return status;
+}
+
 static enum cm_status
 start_store(struct daemon *d, struct cm_err *err)
 {
@@ -135,6 +152,8 @@ start_store(struct daemon *d, struct cm_err *err)
                                 (int)s->redis.command_timeout_ms, err);
     if (status == CM_OK)
         status = cm_keeper_start(&d->keeper, d->commits, err);
+    if (status == CM_OK)
+        status = start_feed(d, &link, err);
     return status;
 }
 
@@ -152,6 +171,7 @@ start_http(struct daemon *d, struct cm_err *err)
         .pool = d->pool,
         .commits = d->commits,
         .keeper = d->keeper,
+        .streams = d->streams,
         .version = PACKAGE_VERSION,
         .address_flags = cm_settings_address_flags(s),
         .started_ms = cm_clock_mono_ms(),
@@ -177,7 +197,13 @@ lose_patience(void *arg)
 static void
 stop(struct daemon *d)
 {
+    if (d->streams)
+        cm_streams_shut(d->streams);
     cm_http_stop(&d->http);
+    if (d->feed)
+        cm_feed_stop(d->feed);
+    cm_streams_stop(&d->streams);
+    cm_feed_free(&d->feed);
     cm_keeper_stop(&d->keeper);
     cm_commits_free(&d->commits);
     cm_pool_free(&d->pool);

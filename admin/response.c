@@ -5,6 +5,7 @@
  * half way the answer is a fixed 500 that needs none.
  */
 #include "admin/response.h"
+#include "admin/outflow.h"
 #include "admin/request.h"
 #include "milter/model/problem.h"
 #include "milter/model/rule_json.h"
@@ -50,6 +51,8 @@ void
 cm_response_fini(struct cm_response *res)
 {
     free(res->body);
+    if (res->outflow)
+        res->outflow->end(res->outflow);
     memset(res, 0, sizeof *res);
 }
 
@@ -89,6 +92,15 @@ cm_response_text(struct cm_response *res, int status, const char *content_type,
     res->body = text;
     res->len = len;
     res->content_type = content_type;
+}
+
+void
+cm_response_flow(struct cm_response *res, const char *content_type,
+                 struct cm_outflow *flow)
+{
+    cm_response_empty(res, 200);
+    res->content_type = content_type;
+    res->outflow = flow;
 }
 
 static void

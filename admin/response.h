@@ -6,6 +6,7 @@
 
 #include <stddef.h>
 
+struct cm_outflow;
 struct cm_request;
 struct json_t;
 
@@ -25,6 +26,7 @@ struct cm_response {
     const char *content_type; /* static; NULL: no body, no type */
     char *body;               /* owned */
     size_t len;
+    struct cm_outflow *outflow; /* owned; instead of a body */
     size_t nheader;
     struct cm_response_header header[CM_RESPONSE_HEADERS_MAX];
 };
@@ -47,6 +49,10 @@ void cm_response_json(struct cm_response *res, int status, struct json_t *json);
  * printed; text is taken, NULL becomes a 500. */
 void cm_response_text(struct cm_response *res, int status,
                       const char *content_type, char *text, size_t len);
+
+/* cm_response_flow - a body of this type that goes on; flow is taken. */
+void cm_response_flow(struct cm_response *res, const char *content_type,
+                      struct cm_outflow *flow);
 
 /* cm_response_fail - an error with one sentence, in the shape of req's face.
  * What was set before is replaced, headers stay. */

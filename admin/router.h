@@ -16,8 +16,9 @@ struct cm_response;
  * that fits wins.
  */
 enum cm_route_flag {
-    CM_ROUTE_KEY = 1 << 0,  /* 401 without a right key */
-    CM_ROUTE_ARMED = 1 << 1 /* 403 while chaos is not armed */
+    CM_ROUTE_KEY = 1 << 0,   /* 401 without a right key */
+    CM_ROUTE_ARMED = 1 << 1, /* 403 while chaos is not armed */
+    CM_ROUTE_TICKET = 1 << 2 /* a stream for which a ticket may stand in */
 };
 
 typedef void cm_route_fn(struct cm_api *api, const struct cm_request *req,
