@@ -15,6 +15,8 @@
 #define MISDELIVER(inbox, to)                                                  \
     "{\"inbox\":\"" inbox "\",\"fault\":{\"kind\":\"misdeliver\",\"to\":\"" to \
     "\"}}"
+#define ONE_MUTATION(how)                                                      \
+    "{\"maxHits\":1,\"fault\":{\"kind\":\"mutate\"," how "}}"
 #define MUTATE(how) "{\"fault\":{\"kind\":\"mutate\"," how "}}"
 #define HOLD        "{\"fault\":{\"kind\":\"quarantine\",\"reason\":\"look at it\"}}"
 
@@ -397,11 +399,9 @@ test_edit_that_was_not_granted_is_never_tried(void **state)
 static void
 test_mutation_of_what_was_not_told_uses_up_no_hit(void **state)
 {
-    static const char *const rules[] = {
-        "{\"maxHits\":1,\"fault\":{\"kind\":\"mutate\",\"flipBits\":1}}",
-        "{\"maxHits\":1,\"fault\":{\"kind\":\"mutate\",\"truncateBody\":0}}",
-        "{\"maxHits\":1,\"fault\":"
-        "{\"kind\":\"mutate\",\"dropHeader\":\"X-A\"}}"};
+    static const char *const rules[] = {ONE_MUTATION("\"flipBits\":1"),
+                                        ONE_MUTATION("\"truncateBody\":0"),
+                                        ONE_MUTATION("\"dropHeader\":\"X-A\"")};
     struct fixture *f = *state;
     for (size_t i = 0; i < 3; i++) {
         cm_ruleset_release(&mock_store.rules);
