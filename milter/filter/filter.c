@@ -29,6 +29,7 @@ static const char *const count_names[CM_FILTER_COUNT_MAX] = {
     [CM_FILTER_LOCAL] = "local_submissions",
     [CM_FILTER_STATE_FAILED] = "state_failures",
     [CM_FILTER_NO_MEMORY] = "memory_failures",
+    [CM_FILTER_HEADERS_LOST] = "headers_not_kept",
     [CM_FILTER_REPLY_REFUSED] = "replies_refused",
     [CM_FILTER_HOOK_LOOKUPS] = "hook_lookups",
     [CM_FILTER_HOOK_LATE] = "hook_late",

@@ -38,6 +38,7 @@ enum cm_filter_count {
     CM_FILTER_LOCAL,           /* local submission, so no chaos */
     CM_FILTER_STATE_FAILED,    /* Redis had no answer in time, so no fault */
     CM_FILTER_NO_MEMORY,       /* so no chaos */
+    CM_FILTER_HEADERS_LOST,    /* over a ceiling, so no fault by a header */
     CM_FILTER_REPLY_REFUSED,   /* libmilter would not take a reply */
     CM_FILTER_HOOK_LOOKUPS,    /* questions to the command hook */
     CM_FILTER_HOOK_LATE,       /* not decided in time, so no fault */

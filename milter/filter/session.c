@@ -6,6 +6,7 @@
  */
 #include "milter/filter/session.h"
 #include "milter/clock.h"
+#include "milter/log.h"
 #include "milter/model/inbox.h"
 #include "milter/model/ruleset.h"
 #include "milter/store/replica.h"
@@ -138,13 +139,30 @@ cm_session_keep_rcpt(struct cm_session *session, const char *typed,
     return &msg->rcpts[msg->nrcpts++];
 }
 
+/* Once for a message: no rule that names a header will meet it. */
+static void
+note_lost_headers(struct cm_session *session)
+{
+    static struct cm_log_gate gate;
+    unsigned long held_back;
+    cm_filter_count(session->filter, CM_FILTER_HEADERS_LOST);
+    if (cm_log_gate_open(&gate, &held_back))
+        cm_log_info("headers are not kept, so no fault by them: why=\"%s\" "
+                    "held_back=%lu",
+                    session->msg.content.headers_lost, held_back);
+}
+
 void
 cm_session_header(struct cm_session *session, const char *name,
                   const char *value)
 {
-    struct cm_message *msg = &session->msg;
-    cm_content_header(&msg->content, name, value,
-                      name && cm_ruleset_wants_header(msg->rules, name));
+    struct cm_content *content = &session->msg.content;
+    bool lost_before = content->headers_lost != NULL;
+    cm_content_header(content, name, value,
+                      name &&
+                          cm_ruleset_wants_header(session->msg.rules, name));
+    if (content->headers_lost && !lost_before)
+        note_lost_headers(session);
 }
 
 /* How much of the body could a rule need that may meet one of these recipients?
@@ -175,7 +193,10 @@ cm_session_body(struct cm_session *session, const unsigned char *chunk,
     struct cm_message *msg = &session->msg;
     if (msg->body_wanted < 0)
         msg->body_wanted = body_wanted(session);
+    bool failed_before = msg->content.no_memory;
     bool more = cm_content_body(&msg->content, chunk, len, msg->body_wanted);
+    if (msg->content.no_memory && !failed_before)
+        cm_filter_count(session->filter, CM_FILTER_NO_MEMORY);
     return more || cm_ruleset_wants_size(msg->rules);
 }
 

@@ -57,8 +57,9 @@ test_condition_on_a_header_of_too_many_does_not_hold(void **state)
     f->session->terms.headers = true;
     mail_from(f, "<s@example.net>");
     cm_verdict_rcpt(f->session, CTX, "<a@example.com>");
-    for (int i = 0; i <= CM_CONTENT_HEADERS_MAX; i++)
+    for (int i = 0; i <= CM_CONTENT_HEADERS_MAX + 9; i++)
         cm_session_header(f->session, "X-A", "b");
+    assert_int_equal(f->filter.counts[CM_FILTER_HEADERS_LOST], 1);
     assert_int_equal(cm_verdict_late(f->session, CTX, CM_STAGE_MESSAGE),
                      SMFIS_CONTINUE);
 }
