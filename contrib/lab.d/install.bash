@@ -7,7 +7,7 @@
 
 build_packages='gcc make autoconf automake pkg-config libc6-dev libmilter-dev
 libconfig-dev libhiredis-dev libmicrohttpd-dev libjansson-dev libidn2-dev
-libunistring-dev libseccomp-dev libssl-dev'
+libunistring-dev libseccomp-dev libssl-dev libcurl4-openssl-dev'
 run_packages='redis-server swaks curl openssl perl sasl2-bin libsasl2-modules
 libsasl2-modules-db'
 
