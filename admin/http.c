@@ -20,6 +20,7 @@
 #include "admin/reaper.h"
 #include "admin/request.h"
 #include "admin/response.h"
+#include "admin/tls.h"
 #include "milter/clock.h"
 #include "milter/log.h"
 
@@ -481,11 +482,21 @@ library_is_lax(void)
     return strncmp(MHD_get_version(), "0.", 2) == 0;
 }
 
+/* The threads share what is made of the texts at start; nothing keeps them. */
 static struct MHD_Daemon *
-start_daemon(struct cm_http *http, int fd)
+start_daemon(struct cm_http *http, int fd, const struct cm_tls *tls)
 {
     unsigned flags = MHD_USE_POLL_INTERNAL_THREAD | MHD_USE_ERROR_LOG |
                      MHD_ALLOW_SUSPEND_RESUME;
+    struct MHD_OptionItem secure[] = {
+        {MHD_OPTION_HTTPS_MEM_CERT, 0, tls ? tls->certificate : NULL},
+        {MHD_OPTION_HTTPS_MEM_KEY, 0, tls ? tls->key : NULL},
+        {MHD_OPTION_HTTPS_PRIORITIES, 0,
+         (void *)"NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"},
+        {MHD_OPTION_END, 0, NULL}};
+    struct MHD_OptionItem plain[] = {{MHD_OPTION_END, 0, NULL}};
+    if (tls)
+        flags |= MHD_USE_TLS;
     return MHD_start_daemon(
         flags, 0, NULL, NULL, on_request, http, MHD_OPTION_EXTERNAL_LOGGER,
         on_log, NULL, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_THREAD_POOL_SIZE,
@@ -497,17 +508,24 @@ start_daemon(struct cm_http *http, int fd)
         MHD_OPTION_UNESCAPE_CALLBACK, on_unescape, NULL,
         MHD_OPTION_URI_LOG_CALLBACK, on_uri, NULL, MHD_OPTION_NOTIFY_COMPLETED,
         on_completed, http, MHD_OPTION_NOTIFY_CONNECTION, on_connection, http,
-        MHD_OPTION_END);
+        MHD_OPTION_ARRAY, tls ? secure : plain, MHD_OPTION_END);
 }
 
 enum cm_status
 cm_http_start(struct cm_http **http_r, int fd, const struct cm_guard *guard,
-              const struct cm_http_ops *ops, struct cm_err *err)
+              const struct cm_http_ops *ops, const struct cm_tls *tls,
+              struct cm_err *err)
 {
     struct cm_http *http = calloc(1, sizeof *http);
     enum cm_status status = CM_ENOMEM;
     if (!http) {
         cm_err_set(err, CM_ENOMEM, "out of memory");
+        goto out;
+    }
+    if (tls && MHD_is_feature_supported(MHD_FEATURE_TLS) != MHD_YES) {
+        status = cm_err_set(err, CM_EINVAL,
+                            "admin.tls_certificate: this libmicrohttpd was "
+                            "built without TLS");
         goto out;
     }
     http->guard = *guard;
@@ -516,7 +534,7 @@ cm_http_start(struct cm_http **http_r, int fd, const struct cm_guard *guard,
     status = cm_reaper_start(&http->reaper, err);
     if (status != CM_OK)
         goto out;
-    http->daemon = start_daemon(http, fd);
+    http->daemon = start_daemon(http, fd, tls);
     if (!http->daemon) {
         status = cm_err_set(err, CM_EIO, "the HTTP server does not start");
         goto out;

@@ -38,15 +38,22 @@ struct cm_http_ops {
 };
 
 struct cm_http;
+struct cm_tls;
 
 /*
  * cm_http_start - serve the listening socket fd, which is closed by
  * cm_http_stop (or here on failure). guard's hosts and ops->arg are borrowed
- * and must outlive the server. CM_OK, CM_EIO, CM_ENOMEM.
+ * and must outlive the server.
+ *
+ * tls  NULL: plain HTTP; else HTTPS, by TLS 1.2 and 1.3 alone; borrowed for the
+ *      call
+ *
+ * CM_OK, CM_EIO, CM_ENOMEM; CM_EINVAL: no TLS in this libmicrohttpd.
  */
 enum cm_status cm_http_start(struct cm_http **http_r, int fd,
                              const struct cm_guard *guard,
                              const struct cm_http_ops *ops,
+                             const struct cm_tls *tls,
                              struct cm_err *err) CM_MUST_CHECK;
 
 /* cm_http_stop - close every connection, wait for the handlers that run. Every

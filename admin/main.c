@@ -14,6 +14,7 @@
 #include "admin/http.h"
 #include "admin/keeper.h"
 #include "admin/listen.h"
+#include "admin/tls.h"
 #include "admin/streams.h"
 #include "milter/clock.h"
 #include "milter/exitcode.h"
@@ -51,6 +52,7 @@ struct daemon {
     struct cm_keeper *keeper;
     struct cm_feed *feed;
     struct cm_streams *streams;
+    struct cm_tls *tls; /* NULL: plain HTTP, or started already */
     struct cm_http *http;
     const char *hosts[CM_SETTINGS_LIST_MAX + 1];
 };
@@ -102,6 +104,21 @@ fill_standard_fds(void)
     return true;
 }
 
+static enum cm_status
+check_tls(struct daemon *d, struct cm_err *err)
+{
+    const struct cm_settings *s = d->settings;
+    bool cert = s->admin.tls_certificate[0], key = s->admin.tls_key[0];
+    if (cert != key)
+        return cm_err_set(err, CM_EINVAL,
+                          "admin.tls_certificate and admin.tls_key go "
+                          "together: %s is missing",
+                          cert ? "admin.tls_key" : "admin.tls_certificate");
+    return cert ? cm_tls_load(&d->tls, s->admin.tls_certificate,
+                              s->admin.tls_key, err)
+                : CM_OK;
+}
+
 /* What the settings' own table cannot judge. */
 static enum cm_status
 check_settings(struct daemon *d, struct cm_err *err)
@@ -114,6 +131,9 @@ check_settings(struct daemon *d, struct cm_err *err)
     if (s->admin.default_ttl_s > s->admin.max_ttl_s)
         return cm_err_set(err, CM_EINVAL,
                           "admin.default_ttl_s is above admin.max_ttl_s");
+    status = check_tls(d, err);
+    if (status != CM_OK)
+        return status;
     return cm_auth_new(&d->auth, &s->admin.api_keys, s->admin.api_key_file,
                        err);
 }
@@ -180,7 +200,10 @@ start_http(struct daemon *d, struct cm_err *err)
                               &d->api};
     int fd = d->listen.fd;
     d->listen.fd = -1; /* the server's now, also when it fails */
-    return cm_http_start(&d->http, fd, &guard, &ops, err);
+    enum cm_status status =
+        cm_http_start(&d->http, fd, &guard, &ops, d->tls, err);
+    cm_tls_free(&d->tls); /* the library has made its own of the key */
+    return status;
 }
 
 static void *
@@ -209,6 +232,7 @@ stop(struct daemon *d)
     cm_pool_free(&d->pool);
     if (d->listen.fd >= 0)
         close(d->listen.fd);
+    cm_tls_free(&d->tls);
     cm_auth_free(&d->auth);
     cm_settings_free(&d->settings);
 }
@@ -261,11 +285,14 @@ run(struct daemon *d)
         status = start_http(d, &err);
     if (status != CM_OK)
         return fail(status == CM_EINVAL ? CM_EXIT_CONFIG : CM_EXIT_OSERR, &err);
-    cm_log_info("what=start version=%s listen=%s armed=%s", PACKAGE_VERSION,
-                s->admin.listen, s->armed ? "yes" : "no");
-    if (!d->listen.loopback)
-        cm_log_warn("what=listen address=%s error=\"not loopback, and there is "
-                    "no TLS here: keys travel in the clear unless a proxy in "
+    bool secure = s->admin.tls_certificate[0] != '\0';
+    cm_log_info("what=start version=%s listen=%s tls=%s armed=%s",
+                PACKAGE_VERSION, s->admin.listen, secure ? "yes" : "no",
+                s->armed ? "yes" : "no");
+    if (!d->listen.loopback && !secure)
+        cm_log_warn("what=listen address=%s error=\"not loopback, and "
+                    "without admin.tls_certificate: keys travel in the clear "
+                    "unless a proxy in "
                     "front encrypts\"",
                     s->admin.listen);
     cm_notify("READY=1");

@@ -104,6 +104,8 @@ static const struct cm_setting settings[] = {
     TEXT("admin.user", CM_SETTING_STRING, admin.user, "", account),
     TEXT("admin.api_keys", CM_SETTING_LIST, admin.api_keys, "", api_key),
     TEXT("admin.api_key_file", CM_SETTING_STRING, admin.api_key_file, "", path),
+    TEXT("admin.tls_certificate", CM_SETTING_STRING, admin.tls_certificate, "", path),
+    TEXT("admin.tls_key", CM_SETTING_STRING, admin.tls_key, "", path),
     TEXT("admin.hosts", CM_SETTING_LIST, admin.hosts, "", host),
     ENUM("admin.inboxes", admin.inboxes, "implicit", inbox_modes),
     TEXT("admin.domains", CM_SETTING_LIST, admin.domains, "*", domain),

@@ -72,11 +72,12 @@ struct cm_settings {
     struct {
         char *listen; /* "127.0.0.1:8025", "[::1]:8025" */
         char *user;
-        struct cm_string_list api_keys; /* "sha256:<64 hex digits>" */
-        char *api_key_file;             /* the same, one a line, # comments */
-        struct cm_string_list hosts;    /* further names allowed in Host */
-        char *inboxes;                  /* "implicit", "explicit" */
-        struct cm_string_list domains;  /* of inboxes; "*" allows any */
+        struct cm_string_list api_keys;  /* "sha256:<64 hex digits>" */
+        char *api_key_file;              /* the same, one a line, # comments */
+        char *tls_certificate, *tls_key; /* paths of PEM files; "": no TLS */
+        struct cm_string_list hosts;     /* further names allowed in Host */
+        char *inboxes;                   /* "implicit", "explicit" */
+        struct cm_string_list domains;   /* of inboxes; "*" allows any */
         int64_t default_ttl_s, max_ttl_s;
     } admin;
 };

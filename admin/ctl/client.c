@@ -25,11 +25,12 @@ struct cm_ctl_client {
     CURL *curl;
     char *url; /* without a slash at its end */
     char *key_header;
+    char *ca_file;
 };
 
 enum cm_status
 cm_ctl_client_new(struct cm_ctl_client **client_r, const char *url,
-                  const char *key, struct cm_err *err)
+                  const char *key, const char *ca_file, struct cm_err *err)
 {
     struct cm_ctl_client *client = calloc(1, sizeof *client);
     if (strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0) {
@@ -40,6 +41,7 @@ cm_ctl_client_new(struct cm_ctl_client **client_r, const char *url,
     }
     bool ok = client && (client->curl = curl_easy_init()) &&
               (client->url = strdup(url)) &&
+              (!ca_file || (client->ca_file = strdup(ca_file))) &&
               (!key || asprintf(&client->key_header, "X-API-Key: %s", key) > 0);
     if (!ok) {
         cm_ctl_client_free(&client);
@@ -61,6 +63,7 @@ cm_ctl_client_free(struct cm_ctl_client **client)
     curl_easy_cleanup(old->curl);
     free(old->url);
     free(old->key_header);
+    free(old->ca_file);
     free(old);
 }
 
@@ -109,6 +112,8 @@ prepare(struct cm_ctl_client *client, const char *method, const char *url,
            curl_easy_setopt(c, CURLOPT_CUSTOMREQUEST, method) == CURLE_OK &&
            curl_easy_setopt(c, CURLOPT_HTTPHEADER, headers) == CURLE_OK &&
            curl_easy_setopt(c, CURLOPT_PROXY, "") == CURLE_OK &&
+           (!client->ca_file ||
+            curl_easy_setopt(c, CURLOPT_CAINFO, client->ca_file) == CURLE_OK) &&
            curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L) == CURLE_OK &&
            curl_easy_setopt(c, CURLOPT_PATH_AS_IS, 1L) == CURLE_OK &&
            curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, CM_CTL_CONNECT_MS) ==

@@ -22,10 +22,11 @@ struct cm_ctl_answer {
     char etag[64];       /* "" without */
 };
 
-/* url and key are copied; key may be NULL. CM_OK, CM_EINVAL (the URL),
- * CM_ENOMEM. */
+/* All texts are copied. key, ca_file (PEM, trusted instead of the system's)
+ * may be NULL. CM_OK, CM_EINVAL (the URL), CM_ENOMEM. */
 enum cm_status cm_ctl_client_new(struct cm_ctl_client **client_r,
                                  const char *url, const char *key,
+                                 const char *ca_file,
                                  struct cm_err *err) CM_MUST_CHECK;
 void cm_ctl_client_free(struct cm_ctl_client **client);
 

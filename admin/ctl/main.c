@@ -22,6 +22,8 @@ static const struct cm_ctl_flag global_flags[] = {
     {"url", "URL", "the admin daemon (CHAOSCTL_URL, else " CM_CTL_URL ")"},
     {"key-file", "FILE",
      "where the API key is (CHAOSCTL_KEY_FILE; or the key in CHAOSCTL_KEY)"},
+    {"ca-file", "FILE",
+     "trust the certificates in it, for https (CHAOSCTL_CA_FILE)"},
     {"json", NULL, "print the daemon's answer as it is"},
     {"help", NULL, "this text, or that of a command"},
     {"version", NULL, "print the version"},
@@ -259,14 +261,17 @@ run(const struct line *line)
     const char *url = cm_ctl_arg(&line->global, "url", 0);
     const char *file = cm_ctl_arg(&line->global, "key-file", 0);
     const char *key = file ? NULL : variable("CHAOSCTL_KEY");
+    const char *ca_file = cm_ctl_arg(&line->global, "ca-file", 0);
     if (!url)
         url = variable("CHAOSCTL_URL");
+    if (!ca_file)
+        ca_file = variable("CHAOSCTL_CA_FILE");
     if (!file && !key)
         file = variable("CHAOSCTL_KEY_FILE");
     if (file && !read_key(file, from_file))
         return CM_CTL_USAGE;
     if (cm_ctl_client_new(&ctl.client, url ? url : CM_CTL_URL,
-                          file ? from_file : key, &err) != CM_OK)
+                          file ? from_file : key, ca_file, &err) != CM_OK)
         return cm_ctl_fail(CM_CTL_USAGE, "%s", err.msg);
     int code = line->command->run(&ctl, &line->args);
     cm_ctl_client_free(&ctl.client);
