@@ -2,7 +2,8 @@
 /*
  * Every kind of fault is a row: its turn among several, and the function that
  * carries it out alone. What changes the message has no such function, because
- * all changes to one message are made together, at its end (edit.c).
+ * all changes to one message are made together, at its end (edit.c); nor has a
+ * delay, because a reply is held once, for all that hold it (effect.c).
  *
  * A drop cuts the connection first, and the verdict is given after it, so the
  * MTA's reply finds nobody. With a temporary failure the MTA keeps nothing
@@ -11,7 +12,6 @@
  */
 #include "milter/filter/deed.h"
 #include "milter/filter/cut.h"
-#include "milter/filter/delay.h"
 #include "milter/filter/incident.h"
 #include "milter/filter/ticket.h"
 #include "milter/model/reply.h"
@@ -24,14 +24,14 @@ typedef struct smfi_str *milter;
 
 typedef int deed(struct cm_session *session, milter ctx,
                  const struct cm_fate *fate, unsigned others);
-static deed refuse, drop, delay;
+static deed refuse, drop;
 
 static const struct {
     enum cm_deed_turn turn;
     deed *alone;
 } deeds[CM_FAULT_COUNT] = {
     [CM_FAULT_ERROR] = {CM_DEED_REFUSAL, refuse},
-    [CM_FAULT_LATENCY] = {CM_DEED_DELAY, delay},
+    [CM_FAULT_LATENCY] = {CM_DEED_DELAY, NULL},
     [CM_FAULT_DROP] = {CM_DEED_CUT, drop},
     [CM_FAULT_GREYLIST] = {CM_DEED_REFUSAL, refuse},
     [CM_FAULT_BLACKHOLE] = {CM_DEED_EDIT, NULL},
@@ -116,14 +116,6 @@ cm_deed_redeem(struct cm_session *session, milter ctx, struct cm_ticket *ticket)
         cm_ticket_free(&ticket);
     }
     return verdict;
-}
-
-static int
-delay(struct cm_session *session, milter ctx, const struct cm_fate *fate,
-      unsigned others)
-{
-    cm_delay_reply(session, &fate, 1, cm_deed_queue_id(ctx), others);
-    return SMFIS_CONTINUE;
 }
 
 /* A drop that was due and not done: recorded as that, whatever the settings

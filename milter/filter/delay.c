@@ -17,16 +17,33 @@ struct held {
     struct cm_filter *filter;
     struct cm_presence client;
     int64_t closed_by_ms; /* the client had closed its side; -1: it had not */
-    size_t n;
+    int64_t longest_ms;   /* of what is no effect */
+    int64_t added_ms;     /* by the effects */
+    size_t n, neffects;   /* effects come last */
     struct cm_incident at[];
 };
+
+/* How much of the time that the reply was held was the effects'. What decided
+ * comes first, and what goes beyond the time asked for is its own. */
+static int64_t
+share_of_effects(const struct held *held, int64_t measured_ms)
+{
+    int64_t rest = measured_ms - held->longest_ms;
+    if (held->neffects == held->n)
+        return measured_ms;
+    if (rest < 0)
+        return 0;
+    return rest < held->added_ms ? rest : held->added_ms;
+}
 
 static void
 close_all(struct held *held, enum cm_incident_outcome outcome,
           int64_t measured_ms, const char *detail)
 {
+    int64_t added = share_of_effects(held, measured_ms);
     for (size_t i = 0; i < held->n; i++) {
-        held->at[i].delay_measured_ms = measured_ms;
+        bool is_effect = i >= held->n - held->neffects;
+        held->at[i].delay_measured_ms = is_effect ? added : measured_ms - added;
         cm_incident_close(held->filter, &held->at[i], outcome, detail);
     }
     free(held);
@@ -102,7 +119,6 @@ void
 cm_delay_reply(struct cm_session *session, const struct cm_fate *const *fates,
                size_t n, const char *queue_id, unsigned others)
 {
-    int64_t delay_ms = 0;
     struct held *held = calloc(1, sizeof *held + n * sizeof held->at[0]);
     if (!held) {
         cm_filter_count(session->filter, CM_FILTER_NO_MEMORY);
@@ -114,9 +130,14 @@ cm_delay_reply(struct cm_session *session, const struct cm_fate *const *fates,
     for (size_t i = 0; i < n; i++) {
         cm_incident_make(&held->at[i], session, fates[i], queue_id);
         held->at[i].others = others;
-        if (fates[i]->delay_ms > delay_ms)
-            delay_ms = fates[i]->delay_ms;
+        if (fates[i]->rule->face == CM_FACE_EFFECT) {
+            held->neffects++;
+            held->added_ms += fates[i]->delay_ms;
+        } else if (fates[i]->delay_ms > held->longest_ms) {
+            held->longest_ms = fates[i]->delay_ms;
+        }
     }
+    int64_t delay_ms = held->longest_ms + held->added_ms;
     if (delay_ms == 0) {
         close_all(held, CM_INCIDENT_APPLIED, 0, NULL);
         return;

@@ -6,10 +6,12 @@
 
 /*
  * cm_delay_reply - hold the reply of the callback in hand for the longest of n
- * latency fates, and record each when the reply has gone, with the time that it
- * was really held. Must be the last thing the callback does.
+ * latency fates and for what the effects among them add to that, and record
+ * each when the reply has gone, with the time that it was really held for it.
+ * Must be the last thing the callback does.
  *
- * fates     1.. of one stage, kind latency, no cm_fate_hindrance; borrowed
+ * fates     1.. of one stage, kind latency, no cm_fate_hindrance, effects last;
+ *           borrowed
  * queue_id  may be NULL
  * others    further recipients that the same reply answers
  *

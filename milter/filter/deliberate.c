@@ -20,13 +20,14 @@ note_no_answer(struct cm_session *session, const struct cm_rule *rule,
 {
     static struct cm_log_gate gate;
     unsigned long held_back;
+    char name[CM_RULE_NAME_BYTES];
     char why[sizeof err->msg * 4];
     cm_filter_count(session->filter, CM_FILTER_STATE_FAILED);
+    cm_rule_print_name(rule, name, sizeof name);
     if (cm_log_gate_open(&gate, &held_back))
         cm_log_warn("no answer from Redis, so no fault: rule=%s why=\"%s\" "
                     "held_back=%lu",
-                    rule->id, cm_log_quote(why, sizeof why, err->msg),
-                    held_back);
+                    name, cm_log_quote(why, sizeof why, err->msg), held_back);
 }
 
 static const char *
@@ -52,7 +53,7 @@ give_occurrence(struct cm_session *session, struct cm_walk *walk,
     struct cm_err err;
     int64_t n;
     char name[CM_RULE_NAME_BYTES];
-    cm_rule_print_name(d->rule, d->from_inbox, name, sizeof name);
+    cm_rule_print_name(d->rule, name, sizeof name);
     if (cm_stateful_occurrence(session->filter->stateful, name, sender_of(walk),
                                recipient, &n, &err) == CM_OK) {
         cm_decide_occurrence(walk, (uint64_t)n);
@@ -65,11 +66,13 @@ give_occurrence(struct cm_session *session, struct cm_walk *walk,
 static bool
 hit_allowed(struct cm_session *session, const struct cm_rule *rule)
 {
+    char name[CM_RULE_NAME_BYTES];
     struct cm_err err;
     bool allowed = false;
     if (rule->max_hits == 0)
         return true;
-    if (cm_stateful_hit(session->filter->stateful, rule->id, rule->max_hits,
+    cm_rule_print_name(rule, name, sizeof name);
+    if (cm_stateful_hit(session->filter->stateful, name, rule->max_hits,
                         &allowed, &err) != CM_OK) {
         note_no_answer(session, rule, &err);
         return false;
@@ -134,7 +137,7 @@ throttle_is_empty(struct cm_session *session, const struct cm_walk *walk,
     bool empty = false;
     if (!owner)
         return false;
-    cm_rule_print_name(fate->rule, fate->inbox != NULL, name, sizeof name);
+    cm_rule_print_name(fate->rule, name, sizeof name);
     if (cm_stateful_throttle(session->filter->stateful, name, config, owner,
                              &empty, &err) != CM_OK) {
         note_no_answer(session, fate->rule, &err);
@@ -158,7 +161,7 @@ sequence_hurts(struct cm_session *session, const struct cm_walk *walk,
     int64_t n = 0;
     if ((config->key & CM_KEY_SENDER) && !walk->event->sender)
         return false;
-    cm_rule_print_name(fate->rule, fate->inbox != NULL, name, sizeof name);
+    cm_rule_print_name(fate->rule, name, sizeof name);
     if (cm_stateful_sequence(session->filter->stateful, name, config,
                              session->client_text, sender_of(walk),
                              fate->recipient, &n, &err) != CM_OK) {

@@ -71,8 +71,7 @@ cm_incident_make(struct cm_incident *incident_r,
     if (session->msg.open && session->msg.sender_known)
         copy(in->sender, sizeof in->sender,
              session->msg.sender.len > 0 ? session->msg.sender.text : "<>");
-    cm_rule_print_name(fate->rule, fate->inbox != NULL, in->rule,
-                       sizeof in->rule);
+    cm_rule_print_name(fate->rule, in->rule, sizeof in->rule);
     copy(in->client, sizeof in->client, session->client_text);
     copy(in->queue_id, sizeof in->queue_id, queue_id ? queue_id : "");
     copy(in->detail, sizeof in->detail, fate->detail);

@@ -57,9 +57,11 @@ unwanted_events(const struct cm_filter *filter, const struct cm_ruleset *rules)
 {
     unsigned long skip = SMFIP_NOEOH;
     bool sized = cm_ruleset_wants_size(rules);
+    unsigned stages =
+        cm_ruleset_stages(rules) | cm_ruleset_effect_stages(rules);
     if (!filter->attendance)
         skip |= SMFIP_NOUNKNOWN; /* only the hook's words come that way */
-    if (!(cm_ruleset_stages(rules) & CM_STAGE_BIT(CM_STAGE_HELO)))
+    if (!(stages & CM_STAGE_BIT(CM_STAGE_HELO)))
         skip |= SMFIP_NOHELO;
     if (!sized && !cm_ruleset_wants_headers(rules))
         skip |= SMFIP_NOHDRS;

@@ -6,7 +6,8 @@
  * the record says how many. Of several recipients' fates at one stage a drop
  * comes first, then a refusal (the message is not accepted, so nothing else of
  * it can be done), then what changes the message, and the longest delay holds
- * the reply.
+ * the reply. What effects add comes on top of that, at every reply that is no
+ * refusal.
  *
  * A protected recipient protects its whole message from what would touch it
  * too: such a fault is recorded as unavailable.
@@ -14,9 +15,9 @@
 #include "milter/filter/verdict.h"
 #include "milter/filter/attempt.h"
 #include "milter/filter/deed.h"
-#include "milter/filter/delay.h"
 #include "milter/filter/deliberate.h"
 #include "milter/filter/edit.h"
+#include "milter/filter/effect.h"
 #include "milter/log.h"
 #include "milter/model/inbox.h"
 #include "milter/store/replica.h"
@@ -28,14 +29,25 @@
 /* The sessions of libmilter, as our headers name them. */
 typedef struct smfi_str *milter;
 
-/* A fate whose stage is now and which concerns this one reply alone. What ends
- * the session takes the recipients before with it. */
+/* One reply that concerns no more than the fate's recipient: what the fate, if
+ * there is one for this stage, makes of it, and how late it goes. What ends the
+ * session takes the recipients before with it. */
 static int
-act_now(struct cm_session *session, milter ctx, const struct cm_fate *fate)
+answer(struct cm_session *session, milter ctx, const struct cm_ruleset *rules,
+       enum cm_stage stage, const struct cm_fate *fate, const char *recipient,
+       const char *typed)
 {
-    return cm_deed_do(
-        session, ctx, fate,
-        cm_fate_touches_others(fate) ? (unsigned)session->msg.accepted : 0);
+    bool slow = fate && cm_deed_turn(fate) == CM_DEED_DELAY &&
+                !cm_fate_hindrance(session, fate);
+    int verdict = SMFIS_CONTINUE;
+    if (fate && !slow)
+        verdict = cm_deed_do(
+            session, ctx, fate,
+            cm_fate_touches_others(fate) ? (unsigned)session->msg.accepted : 0);
+    if (verdict == SMFIS_CONTINUE && !session->msg.cut)
+        cm_effect_delay(session, ctx, rules, stage, &fate, slow, recipient,
+                        typed, 0);
+    return verdict;
 }
 
 int
@@ -46,7 +58,7 @@ cm_verdict_command(struct cm_session *session, milter ctx, enum cm_stage stage)
     struct cm_fate fate;
     struct cm_view *view = NULL;
     struct cm_ruleset *rules = session->msg.rules;
-    int verdict = SMFIS_CONTINUE;
+    bool decided = false;
 
     /* Before MAIL there is no message that holds the rules for us. */
     if (!session->msg.open &&
@@ -55,9 +67,10 @@ cm_verdict_command(struct cm_session *session, milter ctx, enum cm_stage stage)
     if (cm_ruleset_stages(rules) & CM_STAGE_BIT(stage)) {
         cm_session_event(session, stage, &event);
         cm_decide_start(&walk, NULL, rules, &event, &session->coin);
-        if (cm_deliberate(session, &walk, NULL, "", "", "", &fate))
-            verdict = act_now(session, ctx, &fate);
+        decided = cm_deliberate(session, &walk, NULL, "", "", "", &fate);
     }
+    int verdict =
+        answer(session, ctx, rules, stage, decided ? &fate : NULL, "", "");
     if (view) {
         cm_ruleset_release(&rules);
         cm_view_release(&view);
@@ -114,12 +127,11 @@ find_target(struct cm_session *session, const char *typed, struct target *t)
     return true;
 }
 
-static int
+static void
 defer(struct cm_session *session, const struct cm_fate *fate)
 {
     if (cm_session_defer(session, fate) != CM_OK)
         cm_filter_count(session->filter, CM_FILTER_NO_MEMORY);
-    return SMFIS_CONTINUE;
 }
 
 /* The mail's rules can act at these stages only once all recipients are known.
@@ -132,15 +144,18 @@ judge_rcpt(struct cm_session *session, milter ctx, const struct cm_event *event,
            struct target *t, const char *typed)
 {
     struct cm_walk walk;
-    struct cm_fate fate;
-    cm_decide_start(&walk, t->inbox, session->msg.rules, event, &session->coin);
-    if (!cm_deliberate(session, &walk, t->inbox, t->inbox_name, t->full.text,
-                       typed, &fate))
-        return SMFIS_CONTINUE;
-    if (fate.stage != CM_STAGE_RCPT)
-        return defer(session, &fate);
-    int verdict = act_now(session, ctx, &fate);
-    cm_inbox_release(&fate.inbox);
+    struct cm_fate fate = {.inbox = NULL};
+    const struct cm_ruleset *rules = session->msg.rules;
+    cm_decide_start(&walk, t->inbox, rules, event, &session->coin);
+    bool decided = cm_deliberate(session, &walk, t->inbox, t->inbox_name,
+                                 t->full.text, typed, &fate);
+    bool now = decided && fate.stage == CM_STAGE_RCPT;
+    if (decided && !now)
+        defer(session, &fate); /* takes the inbox */
+    int verdict = answer(session, ctx, rules, CM_STAGE_RCPT, now ? &fate : NULL,
+                         t->full.text, typed);
+    if (now)
+        cm_inbox_release(&fate.inbox);
     return verdict;
 }
 
@@ -257,8 +272,11 @@ delay(struct cm_session *session, milter ctx, enum cm_stage stage)
 {
     struct cm_message *msg = &session->msg;
     size_t n = 0;
-    if (msg->nfates == 0)
+    if (msg->nfates == 0) {
+        cm_effect_delay(session, ctx, msg->rules, stage, NULL, 0, "", "",
+                        (unsigned)msg->accepted);
         return;
+    }
     const struct cm_fate **slow = calloc(msg->nfates, sizeof *slow);
     if (!slow) {
         cm_filter_count(session->filter, CM_FILTER_NO_MEMORY);
@@ -274,9 +292,8 @@ delay(struct cm_session *session, milter ctx, enum cm_stage stage)
         else
             slow[n++] = fate;
     }
-    if (n > 0)
-        cm_delay_reply(session, slow, n, cm_deed_queue_id(ctx),
-                       (unsigned)(msg->accepted - n));
+    cm_effect_delay(session, ctx, msg->rules, stage, slow, n, "", "",
+                    (unsigned)(msg->accepted - n));
     free(slow);
 }
 

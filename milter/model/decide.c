@@ -37,6 +37,20 @@ cm_decide_start(struct cm_walk *walk, const struct cm_inbox *inbox,
         .rules = rules,
         .event = event,
         .coin = coin,
+        .end_rule = cm_ruleset_effects(rules),
+    };
+}
+
+void
+cm_decide_effects(struct cm_walk *walk, const struct cm_ruleset *rules,
+                  const struct cm_event *event, struct cm_coin *coin)
+{
+    *walk = (struct cm_walk){
+        .rules = rules,
+        .event = event,
+        .coin = coin,
+        .next_rule = cm_ruleset_effects(rules),
+        .end_rule = cm_ruleset_count(rules),
     };
 }
 
@@ -57,7 +71,7 @@ draw(const struct chance *chance, enum cm_coin_purpose purpose,
         return true;
     }
     char name[CM_RULE_NAME_BYTES];
-    cm_rule_print_name(chance->rule, chance->from_inbox, name, sizeof name);
+    cm_rule_print_name(chance->rule, name, sizeof name);
     return cm_coin_seeded(
         chance->rule->seed, name, text_of(walk->event->sender),
         text_of(walk->event->recipient), chance->occurrence, purpose, draw_r);
@@ -178,9 +192,8 @@ rule_at_hand(struct cm_walk *walk, bool *from_inbox_r)
             return rule;
     }
     *from_inbox_r = false;
-    size_t count = cm_ruleset_count(walk->rules);
-    while ((walk->next_rule = cm_ruleset_next(walk->rules, walk->event,
-                                              walk->next_rule)) < count) {
+    while ((walk->next_rule = cm_ruleset_next(
+                walk->rules, walk->event, walk->next_rule)) < walk->end_rule) {
         const struct cm_rule *rule =
             cm_ruleset_at(walk->rules, walk->next_rule);
         if (walk->next_rule >= walk->turns_taken ||
@@ -260,7 +273,6 @@ cm_decide_choose(const struct cm_walk *walk, const struct cm_decision *d,
     const struct chance chance = {
         .walk = walk,
         .rule = d->rule,
-        .from_inbox = d->from_inbox,
         .fault = step,
         .occurrence = occurrence,
     };

@@ -31,10 +31,13 @@
  *
  * - CM_DECIDE_NONE: nothing (more) acts; d is zeroed.
  *
- * Order of authority: the recipient's own inbox configuration, then the fault
- * rules, each in their order. At RCPT an inbox decides for every stage at which
- * its rules act ("decide at RCPT, act at the right stage"): d.rule->stage
- * tells. Fault rules are matched at the stage they act at.
+ * Order of authority: the recipient's own inbox configuration, then the rules
+ * of the list, each in their order; the first that acts decides. Effects, at
+ * the end of the list, decide nothing: they are walked by themselves and each
+ * adds its delay, where the reply is not a refusal. At RCPT an inbox decides
+ * for every stage at which its rules act ("decide at RCPT, act at the right
+ * stage"): d.rule->stage tells. Fault rules are matched at the stage they act
+ * at.
  */
 struct cm_decision {
     const struct cm_rule *rule;   /* borrowed from the inbox or the rule set */
@@ -53,6 +56,7 @@ struct cm_walk {
     const struct cm_event *event;   /* borrowed */
     struct cm_coin *coin;           /* borrowed; drawn from when unseeded */
     size_t next_inbox, next_rule;
+    size_t end_rule;       /* where the walk ends in rules */
     size_t turns_taken;    /* see cm_decide_turns */
     bool occurrence_known; /* for the rule at hand */
     uint64_t occurrence;
@@ -74,6 +78,11 @@ void cm_decide_start(struct cm_walk *walk, const struct cm_inbox *inbox,
                      const struct cm_event *event, struct cm_coin *coin);
 enum cm_decide_step cm_decide_next(struct cm_walk *walk,
                                    struct cm_decision *d_r);
+
+/* cm_decide_effects - instead of cm_decide_start: walk the effects alone. Every
+ * fault that comes out is to be applied. */
+void cm_decide_effects(struct cm_walk *walk, const struct cm_ruleset *rules,
+                       const struct cm_event *event, struct cm_coin *coin);
 
 /*
  * cm_decide_turns - a message's rules at a late stage are walked once for each

@@ -247,14 +247,12 @@ cm_rule_is_for_message(const struct cm_rule *rule)
 }
 
 void
-cm_rule_print_name(const struct cm_rule *rule, bool from_inbox, char *out,
-                   size_t cap)
+cm_rule_print_name(const struct cm_rule *rule, char *out, size_t cap)
 {
-    enum cm_face face = from_inbox ? CM_FACE_INBOX : rule->face;
-    if (face == CM_FACE_RULE)
+    if (rule->face == CM_FACE_RULE)
         snprintf(out, cap, "%s", rule->id);
     else
-        snprintf(out, cap, "%s:%s", cm_face_name(face), rule->id);
+        snprintf(out, cap, "%s:%s", cm_face_name(rule->face), rule->id);
 }
 
 bool

@@ -115,13 +115,11 @@ bool cm_rule_is_for_message(const struct cm_rule *rule);
 /*
  * cm_rule_print_name - the rule's name wherever it is told from others: its id,
  * with the name of its face and a colon before it unless it is a rule of our
- * own ("r7", "inbox:greylist", "fault:12.1"). from_inbox: it is part of an
- * inbox's configuration, whatever its face. Into out, cut to cap with its NUL;
- * CM_RULE_NAME_BYTES always suffice.
+ * own ("r7", "inbox:greylist", "fault:12.1"). Into out, cut to cap with its
+ * NUL; CM_RULE_NAME_BYTES always suffice.
  */
 #define CM_RULE_NAME_BYTES 80
-void cm_rule_print_name(const struct cm_rule *rule, bool from_inbox, char *out,
-                        size_t cap);
+void cm_rule_print_name(const struct cm_rule *rule, char *out, size_t cap);
 
 /* cm_rule_in_force - enabled and not expired at now_ms (wall clock). */
 bool cm_rule_in_force(const struct cm_rule *rule, int64_t now_ms);

@@ -54,7 +54,8 @@ struct cm_ruleset {
     _Atomic unsigned long refs;
     struct cm_rule *rules;
     size_t nrules;
-    unsigned stages;
+    size_t first_effect;
+    unsigned stages, effect_stages;
     bool asks_attempt; /* something is on that shelf */
     struct cm_watch watch;
 
@@ -133,7 +134,10 @@ place_rules(struct cm_ruleset *set, struct place *places)
         if (!rule->enabled)
             continue;
         places[n++] = place_rule(set, rule->stage, i);
-        set->stages |= CM_STAGE_BIT(rule->stage);
+        if (i < set->first_effect)
+            set->stages |= CM_STAGE_BIT(rule->stage);
+        else
+            set->effect_stages |= CM_STAGE_BIT(rule->stage);
         if (rule->match.attempt.given) {
             places[n++] = place_rule(set, SHELF_ATTEMPT, i);
             set->asks_attempt = true;
@@ -215,6 +219,15 @@ free_rules(struct cm_rule *rules, size_t nrules)
     free(rules);
 }
 
+static size_t
+count_before_effects(const struct cm_rule *rules, size_t nrules)
+{
+    size_t n = nrules;
+    while (n > 0 && rules[n - 1].face == CM_FACE_EFFECT)
+        n--;
+    return n;
+}
+
 enum cm_status
 cm_ruleset_new(struct cm_ruleset **set_r, struct cm_rule *rules, size_t nrules)
 {
@@ -226,6 +239,7 @@ cm_ruleset_new(struct cm_ruleset **set_r, struct cm_rule *rules, size_t nrules)
     set->refs = 1;
     set->rules = rules;
     set->nrules = nrules;
+    set->first_effect = count_before_effects(rules, nrules);
     enum cm_status status = build_index(set);
     if (status == CM_OK)
         status = cm_watch_init(&set->watch, rules, nrules);
@@ -278,6 +292,18 @@ unsigned
 cm_ruleset_stages(const struct cm_ruleset *set)
 {
     return set ? set->stages : 0;
+}
+
+unsigned
+cm_ruleset_effect_stages(const struct cm_ruleset *set)
+{
+    return set ? set->effect_stages : 0;
+}
+
+size_t
+cm_ruleset_effects(const struct cm_ruleset *set)
+{
+    return set ? set->first_effect : 0;
 }
 
 bool
@@ -384,7 +410,8 @@ cm_ruleset_next(const struct cm_ruleset *set, const struct cm_event *event,
                 size_t from)
 {
     size_t end = cm_ruleset_count(set);
-    if (end == 0 || !(set->stages & CM_STAGE_BIT(event->stage)))
+    if (end == 0 ||
+        !((set->stages | set->effect_stages) & CM_STAGE_BIT(event->stage)))
         return end;
     const struct reach reach = reach_of(set, event->stage, event);
     for (size_t i = from; i < end; i++) {

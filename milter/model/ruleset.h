@@ -20,7 +20,8 @@ struct cm_ruleset;
 
 /*
  * cm_ruleset_new - takes ownership of nrules rules at rules (an array from
- * malloc, itself freed too; NULL when nrules is 0), also when it fails.
+ * malloc, itself freed too; NULL when nrules is 0), also when it fails. Effects
+ * come last.
  * Returns CM_OK or CM_ENOMEM.
  */
 enum cm_status cm_ruleset_new(struct cm_ruleset **set_r, struct cm_rule *rules,
@@ -31,8 +32,14 @@ void cm_ruleset_release(struct cm_ruleset **set);
 size_t cm_ruleset_count(const struct cm_ruleset *set);
 const struct cm_rule *cm_ruleset_at(const struct cm_ruleset *set, size_t i);
 
-/* cm_ruleset_stages - CM_STAGE_BITs at which any rule acts. */
+/* cm_ruleset_stages - CM_STAGE_BITs at which any rule acts, effects aside;
+ * cm_ruleset_effect_stages - at which an effect does. */
 unsigned cm_ruleset_stages(const struct cm_ruleset *set);
+unsigned cm_ruleset_effect_stages(const struct cm_ruleset *set);
+
+/* cm_ruleset_effects - the position of the first effect: all that follow are
+ * effects, too. cm_ruleset_count when there is none. */
+size_t cm_ruleset_effects(const struct cm_ruleset *set);
 
 /*
  * What must be watched of a message for the enabled rules (see watch.h):

@@ -6,6 +6,7 @@
 #include "milter/model/address.h"
 #include "milter/model/decide.h"
 #include "milter/model/reply.h"
+#include "milter/model/localstack_json.h"
 #include "milter/model/rule_json.h"
 
 #include <jansson.h>
@@ -730,6 +731,67 @@ test_decide_choose_spares_the_session_of_others(void **state)
     cm_ruleset_release(&rules);
 }
 
+/* --- effects --- */
+
+/* r0, r1, ... of docs, then one effect of 80 ms at RCPT. */
+static struct cm_ruleset *
+rules_and_effect(const char *docs)
+{
+    struct cm_ruleset *set = NULL;
+    struct cm_problems problems;
+    json_t *list = json_loads(docs, 0, NULL);
+    json_t *effect = json_loads("{\"latency\":80,\"stage\":\"rcpt\"}", 0, NULL);
+    size_t n = json_array_size(list);
+    struct cm_rule *rules = calloc(n + 1, sizeof *rules);
+    assert_non_null(rules);
+    cm_problems_init(&problems);
+    for (size_t i = 0; i < n; i++)
+        assert_int_equal(cm_rule_compile(&rules[i], i > 0 ? "r1" : "r0",
+                                         json_array_get(list, i), 0, &problems),
+                         CM_OK);
+    assert_int_equal(cm_localstack_effect(&rules[n], effect, &problems), CM_OK);
+    assert_int_equal(cm_ruleset_new(&set, rules, n + 1), CM_OK);
+    json_decref(effect);
+    json_decref(list);
+    return set;
+}
+
+static void
+test_effects_decide_nothing_and_are_walked_alone(void **state)
+{
+    struct cm_walk walk;
+    struct cm_decision d;
+    char out[256];
+    (void)state;
+    struct cm_ruleset *set =
+        rules_and_effect("[{\"stage\":\"message\"," ERROR "},"
+                         "{\"probability\":0," ERROR "}]");
+    assert_int_equal(cm_ruleset_effects(set), 2);
+    assert_int_equal(cm_ruleset_effect_stages(set),
+                     CM_STAGE_BIT(CM_STAGE_RCPT));
+    assert_int_equal(cm_ruleset_stages(set),
+                     CM_STAGE_BIT(CM_STAGE_RCPT) |
+                         CM_STAGE_BIT(CM_STAGE_MESSAGE));
+    walk_all(NULL, set, out);
+    assert_string_equal(out, "");
+    cm_decide_effects(&walk, set, &it.event, &it.coin);
+    assert_int_equal(cm_decide_next(&walk, &d), CM_DECIDE_FAULT);
+    assert_string_equal(d.rule->id, "latency");
+    assert_int_equal(d.delay_ms, 80);
+    assert_int_equal(cm_decide_next(&walk, &d), CM_DECIDE_NONE);
+    it.event.stage = CM_STAGE_MESSAGE;
+    cm_decide_effects(&walk, set, &it.event, &it.coin);
+    assert_int_equal(cm_decide_next(&walk, &d), CM_DECIDE_NONE);
+    cm_ruleset_release(&set);
+
+    set = rules_and_effect("[]");
+    assert_int_equal(cm_ruleset_effects(set), 0);
+    assert_int_equal(cm_ruleset_stages(set), 0);
+    cm_ruleset_release(&set);
+    cm_decide_effects(&walk, NULL, &it.event, &it.coin);
+    assert_int_equal(cm_decide_next(&walk, &d), CM_DECIDE_NONE);
+}
+
 int
 main(void)
 {
@@ -753,6 +815,7 @@ main(void)
         CASE(test_decide_choose_keeps_the_occurrence_of_the_toss),
         CASE(test_decide_choose_without_crypto_is_no_fault),
         CASE(test_decide_choose_spares_the_session_of_others),
+        CASE(test_effects_decide_nothing_and_are_walked_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,6 +7,7 @@
 #include "milter/filter/delay.h"
 #include "milter/filter/hold.h"
 #include "milter/filter/verdict.h"
+#include "milter/model/localstack_json.h"
 #include "milter/model/protect.h"
 #include "milter/model/rule_json.h"
 #include "t/unit/milter_pair.h"
@@ -236,6 +237,142 @@ test_delay_that_cannot_be_done_uses_up_no_hit(void **state)
     assert_int_equal(mock_store.asked, 0);
 }
 
+/* --- effects --- */
+
+/* One effect, and before it an error for everybody when error is set. */
+static void
+set_effect(struct fixture *f, const char *text, bool error)
+{
+    struct cm_rule *rules = calloc(2, sizeof *rules);
+    struct cm_problems problems;
+    size_t n = 0;
+    assert_non_null(rules);
+    cm_problems_init(&problems);
+    if (error) {
+        json_t *doc = json_loads("{\"fault\":{\"kind\":\"error\"}}", 0, NULL);
+        assert_int_equal(cm_rule_compile(&rules[n++], "r1", doc, 0, &problems),
+                         CM_OK);
+        json_decref(doc);
+    }
+    json_t *doc = json_loads(text, 0, NULL);
+    if (cm_localstack_effect(&rules[n++], doc, &problems) != CM_OK)
+        fail_msg("%s: %s", text, cm_problems_first(&problems));
+    json_decref(doc);
+    assert_int_equal(cm_ruleset_new(&mock_store.rules, rules, n), CM_OK);
+    cm_session_begin(f->session);
+}
+
+static void
+test_effect_delays_every_message_once(void **state)
+{
+    struct fixture *f = *state;
+    set_effect(f, "{\"latency\":150}", false);
+    rcpt(f, "<a@example.com>");
+    rcpt(f, "<b@example.com>");
+    milter_pair_expect(&f->pair, "contcont", 1000);
+    message(f);
+    assert_in_range(milter_pair_expect_late(&f->pair, "cont", 5000), 1, 4);
+    const struct cm_incident *in = wait_for_incident(1);
+    assert_int_equal(in->outcome, CM_INCIDENT_APPLIED);
+    assert_string_equal(in->rule, "effect:latency");
+    assert_int_equal(in->delay_asked_ms, 150);
+    assert_in_range(in->delay_measured_ms, 150, 10000);
+    assert_string_equal(in->inbox, "");
+    assert_int_equal(in->others, 2);
+}
+
+static void
+test_effect_adds_to_an_inboxs_latency(void **state)
+{
+    struct fixture *f = *state;
+    set_effect(f, "{\"latency\":150}", false);
+    mock_store_inbox("a@example.com", LATENCY("200", "message"));
+    mock_store_inbox("b@example.com", LATENCY("120", "message"));
+    rcpt(f, "<a@example.com>");
+    rcpt(f, "<b@example.com>");
+    milter_pair_expect(&f->pair, "contcont", 1000);
+    message(f);
+    milter_pair_expect_late(&f->pair, "cont", 5000);
+    (void)wait_for_incident(3);
+    const struct cm_incident *in = mock_store.incidents;
+    assert_string_equal(in[0].rule, "inbox:latency");
+    assert_string_equal(in[1].rule, "inbox:latency");
+    assert_string_equal(in[2].rule, "effect:latency");
+    assert_int_equal(in[2].delay_asked_ms, 150);
+    assert_int_equal(in[2].delay_measured_ms, 150);
+    assert_in_range(in[0].delay_measured_ms, 200, 10000);
+    assert_int_equal(in[0].delay_measured_ms, in[1].delay_measured_ms);
+}
+
+static void
+test_effect_is_not_on_top_of_a_refusal(void **state)
+{
+    struct fixture *f = *state;
+    set_effect(f, "{\"latency\":150,\"stage\":\"rcpt\"}", true);
+    int fd = milter_pair_command(&f->pair);
+    assert_int_equal(cm_verdict_rcpt(f->session, CTX, "<a@example.com>"),
+                     SMFIS_TEMPFAIL);
+    milter_pair_reply(fd, "cont");
+    milter_pair_expect(&f->pair, "cont", 1000);
+    assert_int_equal(cm_hold_count(), 0);
+    assert_int_equal(wait_for_incident(1)->kind, CM_FAULT_ERROR);
+}
+
+static void
+test_effect_at_rcpt_delays_each_of_them(void **state)
+{
+    struct fixture *f = *state;
+    set_effect(f, "{\"latency\":60,\"stage\":\"rcpt\"}", false);
+    mock_store_inbox("b@example.com", LATENCY("100", "rcpt"));
+    rcpt(f, "<a@example.com>");
+    assert_int_equal(milter_pair_expect_late(&f->pair, "cont", 5000), 0);
+    const struct cm_incident *in = wait_for_incident(1);
+    assert_string_equal(in->inbox, "a@example.com");
+    assert_in_range(in->delay_measured_ms, 60, 10000);
+    rcpt(f, "<b@example.com>");
+    milter_pair_expect_late(&f->pair, "cont", 5000);
+    in = wait_for_incident(3);
+    assert_string_equal(in->rule, "effect:latency");
+    assert_int_equal(in->delay_measured_ms, 60);
+    /* A protected recipient, and one with no valid address, are spared. */
+    rcpt(f, "<postmaster@example.com>");
+    rcpt(f, "<a@@example.com>");
+    milter_pair_expect(&f->pair, "contcont", 1000);
+    assert_int_equal(atomic_load(&mock_store.nincidents), 3);
+}
+
+static void
+test_effect_spares_the_message_of_a_protected_recipient(void **state)
+{
+    struct fixture *f = *state;
+    set_effect(f, "{\"latency\":150}", false);
+    rcpt(f, "<a@example.com>");
+    rcpt(f, "<postmaster@example.com>");
+    message(f);
+    milter_pair_expect(&f->pair, "contcontcont", 1000);
+    const struct cm_incident *in = wait_for_incident(1);
+    assert_int_equal(in->outcome, CM_INCIDENT_UNAVAILABLE);
+    assert_non_null(strstr(in->detail, "protected"));
+}
+
+/* Each is within the server's 9 s, but not both. */
+static void
+test_effect_beyond_the_servers_patience_leaves_the_rest(void **state)
+{
+    struct fixture *f = *state;
+    set_effect(f, "{\"latency\":9000,\"stage\":\"rcpt\"}", false);
+    mock_store_inbox("a@example.com", LATENCY("90", "rcpt"));
+    rcpt(f, "<a@example.com>");
+    const struct cm_incident *in = wait_for_incident(1);
+    assert_string_equal(in->rule, "effect:latency");
+    assert_int_equal(in->outcome, CM_INCIDENT_UNAVAILABLE);
+    assert_int_equal(in->delay_asked_ms, 9000);
+    milter_pair_expect_late(&f->pair, "cont", 5000);
+    in = wait_for_incident(2);
+    assert_string_equal(in->rule, "inbox:latency");
+    assert_in_range(in->delay_measured_ms, 90, 8000);
+}
+
 #define CASE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int
@@ -249,6 +386,12 @@ main(void)
         CASE(test_delay_on_postfix_is_kept_alive_at_every_stage),
         CASE(test_delay_just_over_a_limit_is_held_as_long),
         CASE(test_delay_that_cannot_be_done_uses_up_no_hit),
+        CASE(test_effect_delays_every_message_once),
+        CASE(test_effect_adds_to_an_inboxs_latency),
+        CASE(test_effect_is_not_on_top_of_a_refusal),
+        CASE(test_effect_at_rcpt_delays_each_of_them),
+        CASE(test_effect_spares_the_message_of_a_protected_recipient),
+        CASE(test_effect_beyond_the_servers_patience_leaves_the_rest),
     };
     return cmocka_run_group_tests(tests, start_holding, stop_holding);
 }

@@ -49,7 +49,7 @@ describe(const struct cm_rule *rule, char out[1024])
     char reply[256] = "", name[CM_RULE_NAME_BYTES];
     if (rule->fault.kind == CM_FAULT_ERROR && rule->fault.u.error.reply)
         cm_reply_print(rule->fault.u.error.reply, reply, sizeof reply);
-    cm_rule_print_name(rule, false, name, sizeof name);
+    cm_rule_print_name(rule, name, sizeof name);
     snprintf(out, 1024, "%s %s %s%s%s%s%s%s%s p=%u %s%s%s%s", name,
              cm_stage_name(rule->stage),
              m->inbox.kind != CM_PATTERN_ANY ? m->inbox.text : "",

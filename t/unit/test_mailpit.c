@@ -226,7 +226,7 @@ test_trigger_compile_makes_mailpits_reply(void **state)
         assert_int_equal(
             cm_trigger_compile(&rule, cases[i].trigger, &cases[i].setting),
             CM_OK);
-        cm_rule_print_name(&rule, false, text, sizeof text);
+        cm_rule_print_name(&rule, text, sizeof text);
         assert_string_equal(text, cases[i].name);
         cm_reply_print(rule.fault.u.error.reply, text, sizeof text);
         assert_string_equal(text, cases[i].reply);

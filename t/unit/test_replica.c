@@ -433,7 +433,7 @@ test_rules_of_all_faces_in_order_of_authority(void **state)
     struct cm_ruleset *set = cm_view_rules(view);
     assert_int_equal(cm_ruleset_count(set), 6); /* one never fires */
     for (size_t i = 0; i < 6; i++) {
-        cm_rule_print_name(cm_ruleset_at(set, i), false, name, sizeof name);
+        cm_rule_print_name(cm_ruleset_at(set, i), name, sizeof name);
         assert_string_equal(name, expected[i]);
     }
     cm_ruleset_release(&set);
