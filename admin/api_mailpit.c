@@ -7,6 +7,7 @@
 #include "admin/api_mailpit.h"
 #include "admin/api.h"
 #include "admin/etag.h"
+#include "admin/keeper.h"
 #include "admin/request.h"
 #include "admin/response.h"
 #include "admin/triggers.h"
@@ -108,6 +109,7 @@ cm_api_mailpit_set(struct cm_api *api, const struct cm_request *req,
     if (!is_enabled(api, res) || !read_body(req, &triggers, res) ||
         !wanted_state(api, req, &at, res))
         return;
+    cm_keeper_forget_triggers(api->keeper);
     enum cm_status status =
         cm_triggers_store(api->commits, &triggers, &at, &err);
     if (status == CM_OK)

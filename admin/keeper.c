@@ -7,8 +7,10 @@
  */
 #include "admin/keeper.h"
 #include "admin/box.h"
+#include "admin/triggers.h"
 #include "milter/clock.h"
 #include "milter/log.h"
+#include "milter/model/mailpit.h"
 #include "milter/store/commit.h"
 
 #include <pthread.h>
@@ -30,6 +32,10 @@ struct cm_keeper {
     pthread_cond_t changed;
     bool stop, up;
     char why[256];
+
+    pthread_mutex_t triggers_lock; /* held while they are stored */
+    bool triggers_due;             /* triggers_lock */
+    struct cm_triggers triggers;
 
     /* the thread's own */
     bool asked, library_loaded;
@@ -62,6 +68,34 @@ note_redis(struct cm_keeper *keeper, bool up, const char *why)
         cm_log_warn("what=redis state=down error=\"%s\"", why);
     if (!up)
         keeper->library_loaded = false;
+}
+
+static void
+store_triggers(struct cm_keeper *keeper)
+{
+    struct cm_err err;
+    static struct cm_log_gate gate;
+    unsigned long held_back;
+    int64_t at = CM_REV_ANY;
+    pthread_mutex_lock(&keeper->triggers_lock);
+    if (keeper->triggers_due) {
+        enum cm_status status =
+            cm_triggers_store(keeper->commits, &keeper->triggers, &at, &err);
+        keeper->triggers_due = status != CM_OK;
+        if (status == CM_OK)
+            cm_log_info("what=triggers state=set");
+        else if (cm_log_gate_open(&gate, &held_back))
+            cm_log_warn("what=triggers state=failed error=\"%s\"", err.msg);
+    }
+    pthread_mutex_unlock(&keeper->triggers_lock);
+}
+
+void
+cm_keeper_forget_triggers(struct cm_keeper *keeper)
+{
+    pthread_mutex_lock(&keeper->triggers_lock);
+    keeper->triggers_due = false;
+    pthread_mutex_unlock(&keeper->triggers_lock);
 }
 
 static void
@@ -132,6 +166,8 @@ tick(struct cm_keeper *keeper)
     enum cm_status status = cm_commit_seq(keeper->commits, &epoch, &seq, &err);
     bool up = status == CM_OK || status == CM_NOTFOUND;
     free(epoch);
+    if (up)
+        store_triggers(keeper); /* before anybody is told that we are ready */
     note_redis(keeper, up, err.msg);
     if (up && !keeper->library_loaded)
         load_library(keeper);
@@ -160,7 +196,7 @@ keeper_main(void *arg)
 
 enum cm_status
 cm_keeper_start(struct cm_keeper **keeper_r, struct cm_commits *commits,
-                struct cm_err *err)
+                const struct cm_triggers *triggers, struct cm_err *err)
 {
     pthread_condattr_t attr;
     struct cm_keeper *keeper = calloc(1, sizeof *keeper);
@@ -168,6 +204,10 @@ cm_keeper_start(struct cm_keeper **keeper_r, struct cm_commits *commits,
         return cm_err_set(err, CM_ENOMEM, "out of memory");
     keeper->commits = commits;
     snprintf(keeper->why, sizeof keeper->why, "not asked yet");
+    keeper->triggers_due = triggers != NULL;
+    if (triggers)
+        keeper->triggers = *triggers;
+    pthread_mutex_init(&keeper->triggers_lock, NULL);
     pthread_mutex_init(&keeper->lock, NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -176,6 +216,7 @@ cm_keeper_start(struct cm_keeper **keeper_r, struct cm_commits *commits,
     if (pthread_create(&keeper->thread, NULL, keeper_main, keeper) != 0) {
         pthread_cond_destroy(&keeper->changed);
         pthread_mutex_destroy(&keeper->lock);
+        pthread_mutex_destroy(&keeper->triggers_lock);
         free(keeper);
         return cm_err_set(err, CM_EIO, "cannot start a thread");
     }
@@ -196,6 +237,7 @@ cm_keeper_stop(struct cm_keeper **keeper_p)
     pthread_join(keeper->thread, NULL);
     pthread_cond_destroy(&keeper->changed);
     pthread_mutex_destroy(&keeper->lock);
+    pthread_mutex_destroy(&keeper->triggers_lock);
     free(keeper);
     *keeper_p = NULL;
 }

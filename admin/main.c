@@ -19,6 +19,7 @@
 #include "milter/clock.h"
 #include "milter/exitcode.h"
 #include "milter/log.h"
+#include "milter/model/mailpit.h"
 #include "milter/notify.h"
 #include "milter/privs.h"
 #include "milter/settings.h"
@@ -54,17 +55,30 @@ struct daemon {
     struct cm_streams *streams;
     struct cm_tls *tls; /* NULL: plain HTTP, or started already */
     struct cm_http *http;
+    bool has_triggers; /* to be set at start */
+    struct cm_triggers triggers;
     const char *hosts[CM_SETTINGS_LIST_MAX + 1];
+};
+
+struct options {
+    const char *path;
+    const char *triggers; /* NULL: not given */
+    bool check_only, new_key, version, help, enable_chaos;
 };
 
 static void
 usage(FILE *out)
 {
     fprintf(out,
-            "usage: chaosadmin [-n] [-c FILE] | --new-key\n"
+            "usage: chaosadmin [-n] [-c FILE] [--enable-chaos] "
+            "[--chaos-triggers LIST]\n"
+            "       chaosadmin --new-key\n"
             "  -c FILE    settings (default " CM_SYSCONFDIR
             "/chaosmilter/chaosmilter.conf)\n"
             "  -n         check the settings and exit\n"
+            "  --enable-chaos         arm, whatever the settings say\n"
+            "  --chaos-triggers LIST  arm, and set Mailpit's triggers, e.g.\n"
+            "                         Sender:451:50,Recipient:550:10\n"
             "  --new-key  print a new API key and its line for the settings\n"
             "  -V         print version and exit\n"
             "  -h         this text\n"
@@ -119,6 +133,23 @@ check_tls(struct daemon *d, struct cm_err *err)
                 : CM_OK;
 }
 
+/* Mailpit's triggers, of the command line or else of the environment. */
+static enum cm_status
+read_triggers(struct daemon *d, const struct options *o, struct cm_err *err)
+{
+    static const char variable[] = "MP_CHAOS_TRIGGERS";
+    const char *list = o->triggers ? o->triggers : getenv(variable);
+    struct cm_err why;
+    if (!list || (!*list && !o->triggers))
+        return CM_OK;
+    enum cm_status status = cm_triggers_parse(&d->triggers, list, &why);
+    if (status != CM_OK)
+        return cm_err_set(err, status, "%s: %s",
+                          o->triggers ? "--chaos-triggers" : variable, why.msg);
+    d->has_triggers = d->settings->armed;
+    return CM_OK;
+}
+
 /* What the settings' own table cannot judge. */
 static enum cm_status
 check_settings(struct daemon *d, struct cm_err *err)
@@ -171,7 +202,8 @@ start_store(struct daemon *d, struct cm_err *err)
         status = cm_commits_new(&d->commits, d->pool, s->redis.prefix, fold,
                                 (int)s->redis.command_timeout_ms, err);
     if (status == CM_OK)
-        status = cm_keeper_start(&d->keeper, d->commits, err);
+        status = cm_keeper_start(&d->keeper, d->commits,
+                                 d->has_triggers ? &d->triggers : NULL, err);
     if (status == CM_OK)
         status = start_feed(d, &link, err);
     return status;
@@ -300,18 +332,16 @@ run(struct daemon *d)
     return EXIT_SUCCESS;
 }
 
-struct options {
-    const char *path;
-    bool check_only, new_key, version, help;
-};
-
 static bool
 read_options(int argc, char **argv, struct options *o)
 {
-    static const struct option longs[] = {{"new-key", no_argument, NULL, 'k'},
-                                          {"help", no_argument, NULL, 'h'},
-                                          {"version", no_argument, NULL, 'V'},
-                                          {NULL, 0, NULL, 0}};
+    static const struct option longs[] = {
+        {"new-key", no_argument, NULL, 'k'},
+        {"enable-chaos", no_argument, NULL, 'e'},
+        {"chaos-triggers", required_argument, NULL, 't'},
+        {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'V'},
+        {NULL, 0, NULL, 0}};
     int option;
     while ((option = getopt_long(argc, argv, "c:nVh", longs, NULL)) != -1) {
         switch (option) {
@@ -323,6 +353,15 @@ read_options(int argc, char **argv, struct options *o)
             break;
         case 'k':
             o->new_key = true;
+            break;
+        case 'e':
+            /* getopt takes a beginning of the name, too: not to arm us. */
+            if (strcmp(argv[optind - 1], "--enable-chaos") != 0)
+                return false;
+            o->enable_chaos = true;
+            break;
+        case 't':
+            o->triggers = optarg;
             break;
         case 'V':
             o->version = true;
@@ -359,8 +398,14 @@ main(int argc, char **argv)
     if (o.new_key)
         return new_key();
 
-    if (cm_settings_load(&d.settings, o.path, &err) != CM_OK ||
-        check_settings(&d, &err) != CM_OK) {
+    enum cm_status status = cm_settings_load(&d.settings, o.path, &err);
+    if (status == CM_OK && (o.enable_chaos || o.triggers))
+        d.settings->armed = true;
+    if (status == CM_OK)
+        status = read_triggers(&d, &o, &err);
+    if (status == CM_OK)
+        status = check_settings(&d, &err);
+    if (status != CM_OK) {
         code = fail(CM_EXIT_CONFIG, &err);
     } else if (o.check_only) {
         printf("%s: ok\n", o.path);

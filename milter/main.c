@@ -20,6 +20,7 @@
 #include "milter/filter/listener.h"
 #include "milter/filter/unix_socket.h"
 #include "milter/log.h"
+#include "milter/model/mailpit.h"
 #include "milter/model/protect.h"
 #include "milter/model/reply.h"
 #include "milter/notify.h"
@@ -100,10 +101,11 @@ static void
 usage(FILE *out)
 {
     fprintf(out,
-            "usage: chaosmilter [-n] [-c FILE]\n"
+            "usage: chaosmilter [-n] [-c FILE] [--enable-chaos]\n"
             "  -c FILE  settings (default " CM_SYSCONFDIR
             "/chaosmilter/chaosmilter.conf)\n"
             "  -n       check the settings and exit\n"
+            "  --enable-chaos  arm, whatever the settings say\n"
             "  -V       print version and exit\n"
             "  -h       this text\n"
             "SIGTERM ends it, SIGUSR1 reads log_level and address.protected "
@@ -132,6 +134,23 @@ make_protect(const struct cm_settings *settings, unsigned flags,
     return status;
 }
 
+/* chaosadmin sets them; here they have armed us, and must be ones to be armed
+ * by. */
+static enum cm_status
+check_triggers(struct cm_err *err)
+{
+    static const char variable[] = "MP_CHAOS_TRIGGERS";
+    const char *list = getenv(variable);
+    struct cm_triggers triggers;
+    struct cm_err why;
+    if (!list || !*list)
+        return CM_OK;
+    enum cm_status status = cm_triggers_parse(&triggers, list, &why);
+    if (status != CM_OK)
+        cm_err_set(err, status, "%s: %s", variable, why.msg);
+    return status;
+}
+
 /* What the settings' own table cannot judge. */
 static enum cm_status
 check_settings(const struct cm_settings *settings, struct cm_err *err)
@@ -146,7 +165,7 @@ check_settings(const struct cm_settings *settings, struct cm_err *err)
     status = cm_listener_check(settings->milter.socket, &why);
     if (status != CM_OK)
         return cm_err_set(err, status, "milter.socket: %s", why.msg);
-    return CM_OK;
+    return check_triggers(err);
 }
 
 static void
@@ -541,13 +560,15 @@ main(int argc, char **argv)
     static struct daemon d = {.settings_path = CM_SYSCONFDIR
                               "/chaosmilter/chaosmilter.conf"};
     struct cm_err err;
-    bool check_only = false;
+    bool check_only = false, enable_chaos = false;
     int option;
     if (!fill_standard_fds())
         return CM_EXIT_OSERR;
-    static const struct option longs[] = {{"version", no_argument, NULL, 'V'},
-                                          {"help", no_argument, NULL, 'h'},
-                                          {NULL, 0, NULL, 0}};
+    static const struct option longs[] = {
+        {"version", no_argument, NULL, 'V'},
+        {"help", no_argument, NULL, 'h'},
+        {"enable-chaos", no_argument, NULL, 'e'},
+        {NULL, 0, NULL, 0}};
     while ((option = getopt_long(argc, argv, "c:nVh", longs, NULL)) != -1) {
         switch (option) {
         case 'c':
@@ -555,6 +576,14 @@ main(int argc, char **argv)
             break;
         case 'n':
             check_only = true;
+            break;
+        case 'e':
+            /* getopt takes a beginning of the name, too: not to arm us. */
+            if (strcmp(argv[optind - 1], "--enable-chaos") != 0) {
+                usage(stderr);
+                return CM_EXIT_USAGE;
+            }
+            enable_chaos = true;
             break;
         case 'V':
             printf("chaosmilter %s\n", PACKAGE_VERSION);
@@ -573,6 +602,8 @@ main(int argc, char **argv)
     }
     if (cm_settings_load(&d.settings, d.settings_path, &err) != CM_OK)
         return fail(CM_EXIT_CONFIG, &err);
+    if (enable_chaos)
+        d.settings->armed = true;
     if (check_settings(d.settings, &err) != CM_OK)
         return fail(CM_EXIT_CONFIG, &err);
     if (check_only) {

@@ -379,17 +379,44 @@ variable_name(char *name, size_t size, const char *path)
     name[n] = '\0';
 }
 
-/* VSB_CHAOS_ENABLED, which VaultSandbox users know, is another name of
- * CHAOSMILTER_ARMED; where both are given, ours counts. */
+/* Other names of CHAOSMILTER_ARMED, which users of VaultSandbox and of Mailpit
+ * know; Mailpit's triggers arm by being there. Nothing is armed by accident, so
+ * one of them that says no is believed before those that say yes. An empty
+ * variable of Mailpit's is none. */
+static enum cm_status
+read_arming(struct load *load)
+{
+    static const struct {
+        struct cm_setting_origin from;
+        bool may_be_empty, is_switch;
+    } names[] = {
+        {{.variable = "VSB_CHAOS_ENABLED"}, false, true},
+        {{.variable = "MP_ENABLE_CHAOS"}, true, true},
+        {{.variable = "MP_CHAOS_TRIGGERS"}, true, false},
+    };
+    const struct cm_setting *armed = find("armed");
+    enum cm_status status = CM_OK;
+    bool forbidden = false;
+    for (size_t i = 0; i < sizeof names / sizeof names[0] && status == CM_OK;
+         i++) {
+        const char *text = getenv(names[i].from.variable);
+        if (!text || (!*text && names[i].may_be_empty))
+            continue;
+        status = set(load, armed, names[i].is_switch ? text : "true",
+                     &names[i].from);
+        forbidden = forbidden || !load->to->armed;
+    }
+    if (forbidden)
+        load->to->armed = false;
+    return status;
+}
+
+/* Where CHAOSMILTER_ARMED is given, it alone counts. */
 static enum cm_status
 read_environment(struct load *load)
 {
-    static const struct cm_setting_origin vsb = {.variable =
-                                                     "VSB_CHAOS_ENABLED"};
-    const char *text = getenv(vsb.variable);
-    enum cm_status status = CM_OK;
-    if (text)
-        status = set(load, find("armed"), text, &vsb);
+    const char *text;
+    enum cm_status status = read_arming(load);
     for (size_t i = 0; i < SETTINGS_N && status == CM_OK; i++) {
         struct cm_setting_origin from = {.variable = load->variables[i]};
         variable_name(load->variables[i], VARIABLE_BYTES, settings[i].path);

@@ -52,7 +52,8 @@ spawn()
 {
     local name=$1 key=$2 variable drop=()
     shift 2
-    for variable in $(compgen -e CHAOSMILTER_) $(compgen -e VSB_); do
+    for variable in $(compgen -e CHAOSMILTER_) $(compgen -e VSB_) \
+        $(compgen -e MP_); do
         drop+=(-u "$variable")
     done
     (cd / && exec setsid env "${drop[@]}" "$@") \

@@ -51,8 +51,8 @@ write_file(const char *name, const char *text, mode_t mode)
 static void
 forget_variables(void)
 {
-    static const char *const prefixes[] = {"CHAOSMILTER_", "VSB_"};
-    for (size_t p = 0; p < 2; p++) {
+    static const char *const prefixes[] = {"CHAOSMILTER_", "VSB_", "MP_"};
+    for (size_t p = 0; p < 3; p++) {
         size_t len = strlen(prefixes[p]);
         for (size_t i = 0; environ[i];) {
             char name[128];
@@ -442,6 +442,8 @@ static const struct {
     {"CHAOSMILTER_ARMED", "armed", false, ""},
     {"VSB_CHAOS_ENABLED", "armed", true, "true"},
     {"VSB_CHAOS_ENABLED", "armed", false, "yes"},
+    {"MP_ENABLE_CHAOS", "armed", true, "true"},
+    {"MP_ENABLE_CHAOS", "armed", false, "1"},
     {"CHAOSMILTER_REDIS_DATABASE", "redis.database", true, "15"},
     {"CHAOSMILTER_REDIS_DATABASE", "redis.database", false, "15 "},
     {"CHAOSMILTER_REDIS_DATABASE", "redis.database", false, " 15"},
@@ -581,20 +583,31 @@ test_settings_load_variable_beats_file(void **state)
     cm_settings_free(&s);
 }
 
-/* Two switches: a clear "false" of our own is never overruled. */
+/* Many switches: a clear "false" of our own is never overruled, and among the
+ * others "false" counts. */
 static void
-test_settings_load_arming_our_variable_beats_the_other(void **state)
+test_settings_load_arming_our_variable_beats_the_others(void **state)
 {
     static const struct {
-        const char *file, *vsb, *ours;
+        const char *file, *vsb, *ours, *enable, *triggers;
         bool armed;
     } cases[] = {
-        {"", NULL, NULL, false},
-        {"armed = true;", NULL, NULL, true},
-        {"", "true", NULL, true},
-        {"armed = true;", "false", NULL, false},
-        {"armed = true;", "true", "false", false},
-        {"", "false", "true", true},
+        {"", NULL, NULL, NULL, NULL, false},
+        {"armed = true;", NULL, NULL, NULL, NULL, true},
+        {"", "true", NULL, NULL, NULL, true},
+        {"armed = true;", "false", NULL, NULL, NULL, false},
+        {"armed = true;", "true", "false", NULL, NULL, false},
+        {"", "false", "true", NULL, NULL, true},
+        {"", NULL, NULL, "true", NULL, true},
+        {"armed = true;", NULL, NULL, "false", NULL, false},
+        {"armed = true;", NULL, NULL, "", "", true},
+        {"", NULL, NULL, "", "", false},
+        {"", NULL, NULL, NULL, "Sender:451:50", true},
+        {"", NULL, NULL, "false", "Sender:451:50", false},
+        {"", "false", NULL, "true", "Sender:451:50", false},
+        {"", "true", NULL, "false", NULL, false},
+        {"", NULL, "false", "true", "Sender:451:50", false},
+        {"", NULL, "true", "false", NULL, true},
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -603,6 +616,10 @@ test_settings_load_arming_our_variable_beats_the_other(void **state)
         write_file("test.conf", cases[i].file, 0600);
         if (cases[i].vsb)
             setenv("VSB_CHAOS_ENABLED", cases[i].vsb, 1);
+        if (cases[i].enable)
+            setenv("MP_ENABLE_CHAOS", cases[i].enable, 1);
+        if (cases[i].triggers)
+            setenv("MP_CHAOS_TRIGGERS", cases[i].triggers, 1);
         if (cases[i].ours)
             setenv("CHAOSMILTER_ARMED", cases[i].ours, 1);
         s = load_ok(in_dir("test.conf"));
@@ -753,7 +770,7 @@ main(void)
         CASE(test_settings_load_without_file_gives_defaults),
         CASE(test_settings_load_variable_is_taken_or_refused),
         CASE(test_settings_load_variable_beats_file),
-        CASE(test_settings_load_arming_our_variable_beats_the_other),
+        CASE(test_settings_load_arming_our_variable_beats_the_others),
         CASE(test_settings_load_list_has_a_limit),
         CASE(test_settings_accessors_follow_the_settings),
         CASE(test_settings_load_password_is_first_line_of_file),
