@@ -169,6 +169,22 @@ heap_add(struct hold *hold)
 
 /* --- one hold --- */
 
+/* A place among max_held, from the promise until the hold is detached. */
+static bool
+take_place(void)
+{
+    if (atomic_fetch_add(&self.promised, 1) < self.max_held)
+        return true;
+    atomic_fetch_sub(&self.promised, 1);
+    return false;
+}
+
+static void
+free_place(void)
+{
+    atomic_fetch_sub(&self.promised, 1);
+}
+
 /* Takes the hold out of the tables; the caller then finishes it unlocked. */
 static void
 detach(struct hold *hold)
@@ -178,6 +194,7 @@ detach(struct hold *hold)
     slot->hold = NULL;
     atomic_store(&slot->held, false);
     heap_remove(hold);
+    free_place();
 }
 
 static int64_t
@@ -189,7 +206,6 @@ measured_ms(const struct hold *hold)
 static void
 finish(struct hold *hold, enum cm_hold_end end)
 {
-    atomic_fetch_sub(&self.promised, 1);
     hold->wish.done(hold->wish.arg, end, measured_ms(hold));
     free(hold->data);
     free(hold);
@@ -394,7 +410,7 @@ static void
 withdraw(enum cm_hold_end end)
 {
     if (asked.hold_fd != CM_HOLD_NO_FD) {
-        atomic_fetch_sub(&self.promised, 1);
+        free_place();
         asked.wish.done(asked.wish.arg, end, 0);
     }
     asked.hold_fd = CM_HOLD_NO_FD;
@@ -426,6 +442,33 @@ cm_hold_watch(int fd)
     asked.watch_fd = fd;
 }
 
+/* A reply is sent before its hold is put away, and the MTA may be quick enough
+ * with its next command to come in between. Both are done under the lock, so
+ * whoever has had it sees them done. */
+static void
+wait_for_timer(void)
+{
+    pthread_mutex_lock(&self.lock);
+    pthread_mutex_unlock(&self.lock);
+}
+
+static bool
+is_held(const struct slot *slot)
+{
+    if (atomic_load(&slot->held))
+        wait_for_timer();
+    return atomic_load(&slot->held);
+}
+
+static bool
+take_place_when_freed(void)
+{
+    if (take_place())
+        return true;
+    wait_for_timer();
+    return take_place();
+}
+
 enum cm_hold_answer
 cm_hold_until(int fd, const struct cm_hold_wish *wish)
 {
@@ -434,12 +477,9 @@ cm_hold_until(int fd, const struct cm_hold_wish *wish)
         return CM_HOLD_UNABLE;
     /* A peer that does not wait for its answers has one held already: this one
      * will follow it. */
-    if (atomic_load(&slot->held) || atomic_load(&self.stopping))
+    if (is_held(slot) || atomic_load(&self.stopping) ||
+        !take_place_when_freed())
         return CM_HOLD_FULL;
-    if (atomic_fetch_add(&self.promised, 1) >= self.max_held) {
-        atomic_fetch_sub(&self.promised, 1);
-        return CM_HOLD_FULL;
-    }
     asked.hold_fd = fd;
     asked.wish = *wish;
     return CM_HOLD_OK;
@@ -527,8 +567,10 @@ hold_begin(int fd, const struct iovec *iov, int iovcnt, size_t total)
             pthread_cond_signal(&self.wake);
     }
     pthread_mutex_unlock(&self.lock);
-    if (stopping)
+    if (stopping) {
+        free_place();
         finish(hold, send_now(hold));
+    }
     return true;
 }
 

@@ -135,6 +135,52 @@ test_hold_until_next_reply_of_session_is_not_held(void **state)
     milter_pair_close(&s);
 }
 
+/* The MTA may answer a held reply before the timer has put the hold away. */
+static void
+test_hold_until_of_every_command_in_a_row_is_taken(void **state)
+{
+    struct milter_pair s;
+    struct ending e = {0};
+    (void)state;
+    milter_pair_open(&s);
+    for (int i = 1; i <= 3000; i++) {
+        int fd = milter_pair_command(&s);
+        if (hold(fd, 1, false, &e) != CM_HOLD_OK)
+            fail_msg("command %d was not held", i);
+        milter_pair_reply(fd, "row");
+        milter_pair_expect(&s, "row", 5000);
+    }
+    for (int i = 0; i < 2000 && atomic_load(&e.count) < 3000; i++)
+        usleep(1000);
+    assert_int_equal(atomic_load(&e.count), 3000);
+    milter_pair_close(&s);
+}
+
+/* The same for the last free place of all. */
+static void
+test_hold_until_place_of_a_sent_reply_is_free(void **state)
+{
+    struct milter_pair s[MAX_HELD];
+    struct ending e = {0};
+    (void)state;
+    for (int i = 0; i < MAX_HELD; i++)
+        milter_pair_open(&s[i]);
+    for (int i = 1; i < MAX_HELD; i++) {
+        int fd = milter_pair_command(&s[i]);
+        assert_int_equal(hold(fd, 60000, false, &e), CM_HOLD_OK);
+        milter_pair_reply(fd, "long");
+    }
+    for (int i = 1; i <= 1000; i++) {
+        int fd = milter_pair_command(&s[0]);
+        if (hold(fd, 1, false, &e) != CM_HOLD_OK)
+            fail_msg("command %d was not held", i);
+        milter_pair_reply(fd, "row");
+        milter_pair_expect(&s[0], "row", 5000);
+    }
+    for (int i = 0; i < MAX_HELD; i++)
+        milter_pair_close(&s[i]);
+}
+
 static void
 test_hold_until_with_progress_sends_packets_before_the_reply(void **state)
 {
@@ -449,6 +495,8 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_hold_until_held_reply_comes_when_due),
         cmocka_unit_test(test_hold_until_next_reply_of_session_is_not_held),
+        cmocka_unit_test(test_hold_until_of_every_command_in_a_row_is_taken),
+        cmocka_unit_test(test_hold_until_place_of_a_sent_reply_is_free),
         cmocka_unit_test(
             test_hold_until_with_progress_sends_packets_before_the_reply),
         cmocka_unit_test(
