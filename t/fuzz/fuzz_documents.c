@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Whatever bytes come by HTTP, from Redis or in RCPT: parsing them must neither
- * crash nor leak, and what it lets through must keep its promises. Under
- * libFuzzer this is the target:
+ * Whatever bytes come by HTTP, from Redis, in RCPT or by the command hook:
+ * parsing them must neither crash nor leak, and what it lets through must keep
+ * its promises. Under libFuzzer this is the target:
  *
  *     clang -g -O1 -fsanitize=fuzzer,address,undefined -DCM_LIBFUZZER ...
  *
  * Built as usual it is a program that runs the files it is given, or else those
  * of the corpus beside its source, and is a test of `make check`.
  */
+#include "milter/filter/smtp_command.h"
+#include "milter/filter/socketmap.h"
 #include "milter/model/address.h"
 #include "milter/model/event.h"
 #include "milter/model/localstack_json.h"
@@ -236,6 +238,38 @@ try_list(const char *text, size_t len)
     free(list);
 }
 
+static void
+try_command(const char *line, size_t len)
+{
+    struct cm_smtp_command command;
+    if (!cm_smtp_command_read(&command, line, len))
+        return;
+    demand(command.stage < CM_STAGE_COUNT, "a stage");
+    demand(strlen(command.mechanism) < sizeof command.mechanism &&
+               strlen(command.user) < sizeof command.user &&
+               strlen(command.helo) < sizeof command.helo,
+           "texts that end");
+    demand(command.stage == CM_STAGE_AUTH || !command.user[0],
+           "a login only at AUTH");
+}
+
+/* One question after the other, as the hook takes them off a connection. */
+static void
+try_questions(const char *data, size_t len)
+{
+    struct cm_socketmap_request request;
+    while (cm_socketmap_parse(data, len, &request) == CM_SOCKETMAP_WHOLE) {
+        demand(request.bytes <= len && request.bytes > 0, "it moves on");
+        demand(request.map_len > 0 && request.map > data &&
+                   request.key == request.map + request.map_len + 1 &&
+                   request.key + request.key_len + 1 == data + request.bytes,
+               "map and key within the question");
+        try_command(request.key, request.key_len);
+        data += request.bytes;
+        len -= request.bytes;
+    }
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -246,6 +280,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     try_rule(text, size);
     try_faces(text, size);
     try_list(text, size);
+    try_questions(text, size);
+    try_command(text, size);
     return 0;
 }
 
