@@ -57,6 +57,9 @@ milter: {
     socket_group = "$milter_group";
     user = "nobody";
     snapshot = "$dir/state/rules";
+    # As in the lab's sendmail.mc; of no concern to Postfix.
+    sendmail_reply_timeout_s = 30;
+    sendmail_message_timeout_s = 300;
 };
 hook: {
     socket = "unix:$dir/postfix/spool/chaosmilter/hook.sock";

@@ -4,6 +4,7 @@ The mail servers that the lab tests run on, and in what they differ to a test:
 how they word what the filter does not, where their queue and their processes
 are. What a test cannot hold on one of them is said with @postfix_only, and why.
 """
+import math
 import os
 import unittest
 
@@ -18,6 +19,10 @@ class Postfix:
     def accepted(self, recipient):
         """The reply to an accepted RCPT."""
         return "250 2.1.5 Ok"
+
+    def patience_s(self, stage):
+        """How long it waits for the filter's reply at this stage."""
+        return math.inf
 
     def refused(self, text, recipient):
         """What a client reads at RCPT when the filter said text."""
@@ -44,6 +49,10 @@ class Sendmail:
 
     def accepted(self, recipient):
         return f"250 2.1.5 <{recipient}>... Recipient ok"
+
+    def patience_s(self, stage):
+        """T=R and T=E of the lab's sendmail.mc."""
+        return 300 if stage == "message" else 30
 
     def refused(self, text, recipient):
         if text[:3] not in ("450", "550", "553"):
