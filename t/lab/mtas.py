@@ -14,6 +14,8 @@ class Postfix:
     daemons = ("postfix",)
     has_smtputf8 = True
     keeps_needless_quotes = False
+    refuses_control_bytes = False
+    delivers_twice = True   # to a recipient that the filter adds once more
     accepted_end = r"^250 2\.0\.0 Ok: queued as \w+$"
 
     def accepted(self, recipient):
@@ -34,6 +36,11 @@ class Postfix:
         return any(files for queue in ("maildrop", "incoming", "active", "deferred")
                    for _, _, files in os.walk(os.path.join(spool, queue)))
 
+    def held(self, folder):
+        """How many messages are in quarantine."""
+        hold = os.path.join(folder, "postfix", "spool", "hold")
+        return sum(len(files) for _, _, files in os.walk(hold))
+
     def is_session(self, folder, pid):
         """Is this process one that serves a client of the lab?"""
         with open(f"/proc/{pid}/comm", encoding="ascii") as comm:
@@ -45,6 +52,8 @@ class Sendmail:
     daemons = ("saslauthd", "sendmail")
     has_smtputf8 = False    # as Debian builds it
     keeps_needless_quotes = True
+    refuses_control_bytes = True    # NUL, and CR without LF
+    delivers_twice = False
     accepted_end = r"^250 2\.0\.0 \w+ Message accepted for delivery$"
 
     def accepted(self, recipient):
@@ -60,11 +69,19 @@ class Sendmail:
         code, enhanced, rest = text.split(" ", 2)
         return f"{code} {enhanced} <{recipient}>... {rest}"
 
+    def queue(self, folder, *kinds):
+        """The files of these kinds in its queue."""
+        return [name for name in os.listdir(os.path.join(folder, "sendmail",
+                                                         "queue"))
+                if name[:2] in kinds]
+
     def has_mail(self, folder):
-        # Control files: being written, ready, and with a transcript. What is in
-        # quarantine (hf) is not on its way.
-        queue = os.listdir(os.path.join(folder, "sendmail", "queue"))
-        return any(name[:2] in ("qf", "tf", "xf") for name in queue)
+        # Ready, being written, with a transcript. Those in quarantine (hf) are
+        # not on their way.
+        return bool(self.queue(folder, "qf", "tf", "xf"))
+
+    def held(self, folder):
+        return len(self.queue(folder, "hf"))
 
     def is_session(self, folder, pid):
         with open(os.path.join(folder, "run", "sendmail.pid"),

@@ -5,7 +5,9 @@ import signal
 import unittest
 
 from labkit import LabTestCase, make_message, wait_until
+from mtas import MTA, postfix_only
 
+LONG = "Sendmail itself refuses headers of more than 32768 bytes"
 ERROR = {"kind": "error", "code": 550, "enhanced": "5.7.1", "text": "No"}
 
 
@@ -67,8 +69,10 @@ class Header(LabTestCase):
 
     def test_odd_headers_pass_and_are_not_mistaken(self):
         inbox = self.rule_on(header={"X-Odd": "yes"})
-        for line in (b"X-Odd: " + b"y" * 1500, b"X-Odd: y\x00es", b"X-Odd: y\xffs",
-                     b"X-Odd: %s%n", b"X-Odd: y\res"):
+        odd = [b"X-Odd: " + b"y" * 1500, b"X-Odd: y\xffs", b"X-Odd: %s%n"]
+        if not MTA.refuses_control_bytes:
+            odd += [b"X-Odd: y\x00es", b"X-Odd: y\res"]
+        for line in odd:
             with self.subTest(line[:20]):
                 self.assertEqual(self.end(inbox, with_header(line)), 250)
         self.assertEqual(self.end(inbox, with_header(b"X-Odd: yes")), 550)
@@ -83,6 +87,7 @@ class Header(LabTestCase):
         self.assertEqual(self.end(inbox, with_header(b"X-Many: 1"),
                                   client=client), 550)
 
+    @postfix_only(LONG)
     def test_huge_header_ends_no_session(self):
         inbox = self.rule_on(header={"X-Huge": "*"})
         client = self.smtp()
@@ -175,6 +180,7 @@ class Size(LabTestCase):
                 ("other@example.org", " SIZE=5000", 250)):
             self.assertEqual(self.smtp().mail(sender, parameters).code, code)
 
+    @postfix_only(LONG)
     def test_size_of_a_header_that_is_told_in_part_is_not_known(self):
         inbox = self.rule_on("message", lte=80000)
         huge = b"X-Huge: " + b"\r\n ".join([b"y" * 900] * 100)
