@@ -61,9 +61,7 @@ milter: {
     sendmail_reply_timeout_s = 30;
     sendmail_message_timeout_s = 300;
 };
-hook: {
-    socket = "unix:$dir/postfix/spool/chaosmilter/hook.sock";
-};
+$("settings_$mta")
 drop: {
     ports = [ "$smtp_port", "$submission_port" ];
     fin = true;

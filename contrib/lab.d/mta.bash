@@ -7,6 +7,7 @@
 #   fetch_MTA      get what it needs besides installed packages
 #   folders_MTA    make its folders
 #   configure_MTA  write its configuration
+#   settings_MTA   what the filter's settings say for it alone
 #   start_MTA KEY, ready_MTA, pids_MTA   as for every daemon; all its processes
 #   sources_MTA    the files that a running one was started from, one per line
 

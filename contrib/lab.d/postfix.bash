@@ -132,6 +132,15 @@ CONF
     make_users "$dir/postfix/etc/sasl/users.db" postfix
 }
 
+settings_postfix()
+{
+    cat <<CONF
+hook: {
+    socket = "unix:$milter_folder/hook.sock";
+};
+CONF
+}
+
 configure_postfix() { configure_main_cf && configure_master_cf && configure_sasl; }
 
 sources_postfix()

@@ -107,6 +107,8 @@ configure_sendmail()
     make_users "$dir/sendmail/users.db" root
 }
 
+settings_sendmail() { :; }
+
 # NAME KEY COMMAND..: like spawn, in the world of preload.c.
 spawn_preloaded()
 {
