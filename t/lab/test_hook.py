@@ -341,7 +341,8 @@ class Commands(HookCase):
         rule = self.rule(error(535), stage="auth")
         client = self.submit()
         self.assertEqual(client.command(plain()).code, 535)
-        word = re.findall(r"XCHAOS-[0-9a-f]{32}", self.lab.log("postfix"))[-1]
+        word = wait_until("Postfix to log the word", lambda: re.findall(
+            r"XCHAOS-[0-9a-f]{32}", self.lab.log("postfix")))[-1]
         self.assert_reply(client.command(word), NOT_KNOWN)
         self.assert_reply(self.submit().command(word), NOT_KNOWN)
         self.assert_reply(self.smtp().command(word), NOT_KNOWN)
