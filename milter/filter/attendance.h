@@ -3,6 +3,7 @@
 #define CM_ATTENDANCE_H
 
 #include "milter/err.h"
+#include "milter/filter/tuple.h"
 #include "milter/model/event.h"
 
 #include <stdbool.h>
@@ -29,7 +30,9 @@ struct cm_guest {
     pid_t process;
     uint64_t session; /* its number */
     struct cm_client client;
-    bool only_temporary; /* see cm_mta_commands_only_temporary */
+    bool tuple_known;
+    struct cm_tuple tuple; /* the client's TCP connection to the MTA */
+    bool only_temporary;   /* see cm_mta_commands_only_temporary */
 };
 
 enum cm_status cm_attendance_new(struct cm_attendance **attendance_r,

@@ -111,6 +111,8 @@ attend(struct cm_session *session)
     struct cm_guest guest = {.process = cm_peer_process(session->fd),
                              .session = session->number,
                              .client = session->client,
+                             .tuple_known = session->tuple_known,
+                             .tuple = session->tuple,
                              .only_temporary = session->only_temporary};
     if (cm_attendance_enter(session->filter->attendance, &guest) == CM_OK)
         session->process = guest.process;

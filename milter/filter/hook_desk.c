@@ -51,16 +51,12 @@ set_deaf(struct cm_hook_desk *desk, struct cm_hook_caller *caller, bool deaf)
 
 static void
 end_hold(struct cm_hook_desk *desk, struct cm_hook_caller *caller,
-         const char *detail)
+         const char *how)
 {
-    if (!caller->held)
+    if (!caller->hold.on)
         return;
-    caller->held = false;
+    cm_hook_hold_end(&caller->hold, desk->filter, how);
     atomic_fetch_sub(&desk->held, 1);
-    caller->incident.delay_measured_ms =
-        (cm_clock_mono_us() - caller->held_since_us) / 1000;
-    cm_incident_close(desk->filter, &caller->incident, CM_INCIDENT_APPLIED,
-                      detail);
 }
 
 static void
@@ -146,14 +142,14 @@ let_pass(struct cm_hook_desk *desk, struct cm_hook_caller *caller)
 
 static void
 hold(struct cm_hook_desk *desk, struct cm_hook_caller *caller,
-     const struct cm_ruling *ruling)
+     const struct cm_question *question, const struct cm_ruling *ruling)
 {
-    caller->incident = ruling->incident;
-    caller->held = true;
-    caller->held_since_us = cm_clock_mono_us();
+    int64_t next_us;
+    cm_hook_hold_begin(&caller->hold, &ruling->incident, &question->guest);
     atomic_fetch_add(&desk->held, 1);
-    cm_timers_set(&desk->timers, &caller->timer,
-                  caller->held_since_us + ruling->delay_ms * 1000);
+    if (cm_hook_hold_is_over(&caller->hold, &next_us))
+        next_us = cm_clock_mono_us();
+    cm_timers_set(&desk->timers, &caller->timer, next_us);
     set_deaf(desk, caller, true);
 }
 
@@ -202,7 +198,7 @@ carry_out(struct cm_hook_desk *desk, struct cm_hook_caller *caller,
         let_pass(desk, caller);
         return;
     case CM_RULING_DELAY:
-        hold(desk, caller, ruling);
+        hold(desk, caller, question, ruling);
         return;
     case CM_RULING_REFUSE:
         refuse(desk, caller, question, ruling);
@@ -356,7 +352,7 @@ on_question(struct cm_hook_desk *desk, struct cm_hook_caller *caller,
 static bool
 is_idle(const struct cm_hook_caller *caller)
 {
-    return caller->line.fd >= 0 && !caller->held && !caller->errand;
+    return caller->line.fd >= 0 && !caller->hold.on && !caller->errand;
 }
 
 /* All questions that have come, until one takes time. */
@@ -414,12 +410,12 @@ cm_hook_desk_take_back(struct cm_hook_desk *desk)
 /* The caller's time is up: what it waited for is due, or too late. */
 static void
 release(struct cm_hook_desk *desk, struct cm_hook_caller *caller,
-        const char *detail)
+        const char *how)
 {
     cm_timers_cancel(&desk->timers, &caller->timer);
     call_off(caller);
     bool passed = cm_hook_line_pass(&caller->line);
-    end_hold(desk, caller, passed ? detail : gone);
+    end_hold(desk, caller, passed ? how : gone);
     expect(desk, caller, passed);
     attend(desk, caller);
 }
@@ -428,6 +424,11 @@ void
 cm_hook_desk_on_timer(struct cm_hook_desk *desk, struct cm_timer *timer)
 {
     struct cm_hook_caller *caller = OWNER(struct cm_hook_caller, timer, timer);
+    int64_t next_us;
+    if (caller->hold.on && !cm_hook_hold_is_over(&caller->hold, &next_us)) {
+        cm_timers_set(&desk->timers, timer, next_us);
+        return;
+    }
     if (caller->errand)
         cm_filter_count(desk->filter, CM_FILTER_HOOK_LATE);
     release(desk, caller, NULL);

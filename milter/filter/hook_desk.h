@@ -3,9 +3,9 @@
 #define CM_HOOK_DESK_H
 
 #include "milter/filter/clerks.h"
+#include "milter/filter/hook_hold.h"
 #include "milter/filter/hook_line.h"
 #include "milter/filter/timers.h"
-#include "milter/store/incident.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -23,12 +23,10 @@ struct cm_hook_errand;
 struct cm_hook_caller {
     struct cm_hook_line line;
     struct cm_hook_caller *prev, *next; /* of all, or of the graveyard */
-    struct cm_timer timer;              /* set while judged or held */
-    bool deaf;                          /* not listened to, but for its end */
-    struct cm_hook_errand *errand;      /* its question is with a clerk */
-    bool held;
-    int64_t held_since_us;
-    struct cm_incident incident; /* while held */
+    struct cm_timer timer;         /* while judged or held: the next look */
+    bool deaf;                     /* not listened to, but for its end */
+    struct cm_hook_errand *errand; /* its question is with a clerk */
+    struct cm_hook_hold hold;
 };
 
 struct cm_hook_desk {

@@ -161,7 +161,6 @@ cm_question_judge(struct cm_question *question, struct cm_ruling *ruling_r)
         ruling_r->reply = fate.reply;
     } else if (fate.fault->kind == CM_FAULT_LATENCY) {
         ruling_r->kind = CM_RULING_DELAY;
-        ruling_r->delay_ms = fate.delay_ms;
     } else if (fate.fault->kind == CM_FAULT_HIDE) {
         ruling_r->kind = CM_RULING_HIDE;
         ruling_r->keywords = fate.fault->u.hide;

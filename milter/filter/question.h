@@ -38,7 +38,6 @@ enum cm_ruling_kind {
 
 struct cm_ruling {
     enum cm_ruling_kind kind;
-    int64_t delay_ms;             /* DELAY */
     const struct cm_reply *reply; /* REFUSE; lives as long as the rules */
     const char *keywords;         /* HIDE; the same */
     struct cm_incident incident;  /* unless PASS: all but how it ends */

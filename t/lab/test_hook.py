@@ -2,6 +2,8 @@
 """Faults at AUTH and other commands that only the command hook sees."""
 import concurrent.futures
 import re
+import socket
+import struct
 import unittest
 
 from hookkit import HookCase, login, plain, starttls
@@ -428,6 +430,39 @@ class Keywords(HookCase):
     def test_conditions_but_the_client_are_refused(self):
         with self.assertRaisesRegex(AssertionError, "client's address alone"):
             self.rule({"kind": "hide", "keywords": ["SIZE"]}, helo="a")
+
+
+class Impatient(HookCase):
+    """Clients that do not wait for a late answer."""
+
+    def held(self):
+        return self.lab.status()["hosts"][0]["held"]
+
+    def late(self, ms):
+        rule = self.rule({"kind": "latency", "ms": ms}, stage="noop")
+        client = self.submit()
+        client.send_line("NOOP")
+        wait_until("it to be held", lambda: self.held() == 1)
+        return rule, client
+
+    def test_a_reset_ends_the_delay(self):
+        rule, client = self.late(30000)
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
+                                 struct.pack("ii", 1, 0))
+        client.close()
+        event, = self.wait_events(rule)
+        self.assertIn("connection was reset", event["detail"])
+        self.assertLess(int(event["measured"]), 10000)
+        wait_until("nothing to be held", lambda: self.held() == 0)
+
+    def test_a_client_that_only_stops_sending_gets_its_answer(self):
+        rule, client = self.late(4000)
+        client.socket.shutdown(socket.SHUT_WR)
+        reply = client.read_reply()
+        self.assertEqual(reply.code, 250)
+        self.assertGreaterEqual(reply.seconds, 4)
+        self.assertIn("the client had closed its side",
+                      self.wait_events(rule)[0]["detail"])
 
 
 class Long(HookCase):

@@ -340,8 +340,8 @@ test_a_caller_that_leaves_while_held_is_forgotten(void **state)
         usleep(5000);
     assert_int_equal(cm_hook_held(filter.hook), 1);
     close(fd);
-    assert_string_equal(wait_incident(0)->detail,
-                        "the session ended before the reply was due");
+    assert_non_null(strstr(wait_incident(0)->detail,
+                           ": the session ended before the reply was due"));
     assert_in_range(wait_incident(0)->delay_measured_ms, 0, 30000);
     assert_int_equal(cm_hook_held(filter.hook), 0);
 }
@@ -575,8 +575,8 @@ test_quiet_releases_what_is_held_and_goes_on_answering(void **state)
         usleep(5000);
     cm_hook_quiet(filter.hook);
     assert_string_equal(hear(fd), PASS);
-    assert_string_equal(wait_incident(0)->detail,
-                        "cut short: the filter stops");
+    assert_non_null(
+        strstr(wait_incident(0)->detail, ": cut short: the filter stops"));
     assert_string_equal(ask(fd, "AUTH PLAIN"), PASS);
     assert_int_equal(mock_store.nincidents, 1);
     close(fd);
