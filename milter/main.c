@@ -18,6 +18,7 @@
 #include "milter/filter/hold.h"
 #include "milter/filter/hook.h"
 #include "milter/filter/listener.h"
+#include "milter/filter/server.h"
 #include "milter/filter/unix_socket.h"
 #include "milter/log.h"
 #include "milter/model/mailpit.h"
@@ -463,13 +464,13 @@ open_hook(struct daemon *d, struct cm_err *err)
     const struct cm_settings *s = d->settings;
     if (!s->hook.socket[0])
         return CM_OK;
-    const struct cm_hook_opts opts = {.path =
-                                          cm_unix_socket_path(s->hook.socket),
-                                      .mode = (mode_t)s->milter.socket_mode,
-                                      .user = s->milter.user,
-                                      .group = s->milter.socket_group,
-                                      .clerks = CM_MAIN_CLERKS,
-                                      .deadline_ms = CM_MAIN_HOOK_MS};
+    const struct cm_server_opts opts = {.path =
+                                            cm_unix_socket_path(s->hook.socket),
+                                        .mode = (mode_t)s->milter.socket_mode,
+                                        .user = s->milter.user,
+                                        .group = s->milter.socket_group,
+                                        .clerks = CM_MAIN_CLERKS,
+                                        .deadline_ms = CM_MAIN_HOOK_MS};
     return cm_hook_open(&d->filter.hook, &opts, err);
 }
 

@@ -71,6 +71,7 @@ struct cm_filter {
     pthread_rwlock_t protect_lock;
     struct cm_protect *protect; /* owned; replaced on reload */
 
+    atomic_ullong questions; /* opened so far; see question.h */
     atomic_llong counts[CM_FILTER_COUNT_MAX];
 };
 

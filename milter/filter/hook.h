@@ -5,10 +5,9 @@
 #include "milter/err.h"
 
 #include <stddef.h>
-#include <stdint.h>
-#include <sys/types.h>
 
 struct cm_filter;
+struct cm_server_opts;
 
 /*
  * The command hook: Postfix asks it about every command of an SMTP client
@@ -27,19 +26,11 @@ struct cm_filter;
  */
 struct cm_hook;
 
-struct cm_hook_opts {
-    const char *path; /* of the unix socket */
-    mode_t mode;
-    const char *user, *group; /* it is given to; "": as created */
-    unsigned clerks;          /* threads for decisions that ask Redis, 1.. */
-    int64_t deadline_ms;      /* of a decision, 1..: then the command passes */
-};
-
 /* cm_hook_open - make the socket, with the rights that takes. opts: borrowed
- * for the call. CM_OK; CM_ECONFLICT: another process listens there; CM_EINVAL,
- * CM_EIO, CM_ENOMEM. */
+ * for the call; after their deadline a command passes. CM_OK; CM_ECONFLICT:
+ * another process listens there; CM_EINVAL, CM_EIO, CM_ENOMEM. */
 enum cm_status cm_hook_open(struct cm_hook **hook_r,
-                            const struct cm_hook_opts *opts,
+                            const struct cm_server_opts *opts,
                             struct cm_err *err) CM_MUST_CHECK;
 
 /* cm_hook_start - begin to answer, for a filter that outlives the hook. CM_OK,

@@ -9,30 +9,19 @@
  * is left.
  */
 #include "milter/filter/hook_desk.h"
-#include "milter/clock.h"
 #include "milter/filter/attendance.h"
 #include "milter/filter/filter.h"
+#include "milter/filter/hearing.h"
 #include "milter/filter/incident.h"
+#include "milter/filter/owner.h"
 #include "milter/filter/question.h"
 #include "milter/filter/ticket.h"
 #include "milter/log.h"
 
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
-
-/* A question on its way to a clerk and back. */
-struct cm_hook_errand {
-    struct cm_errand base;
-    struct cm_hook_caller *caller; /* the desk's; NULL: called off */
-    struct cm_question question;
-    struct cm_ruling ruling;
-};
-
-#define OWNER(type, member, pointer)                                           \
-    ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
 
 static const char gone[] = "the session ended before the reply was due";
 
@@ -42,84 +31,36 @@ static const char gone[] = "the session ended before the reply was due";
 static void
 set_deaf(struct cm_hook_desk *desk, struct cm_hook_caller *caller, bool deaf)
 {
-    struct epoll_event event = {.events = deaf ? 0 : EPOLLIN,
-                                .data.ptr = caller};
     if (caller->deaf != deaf)
-        epoll_ctl(desk->epoll_fd, EPOLL_CTL_MOD, caller->line.fd, &event);
+        cm_server_rewatch(desk->server, caller->line.fd, deaf ? 0 : EPOLLIN,
+                          caller);
     caller->deaf = deaf;
 }
 
 static void
-end_hold(struct cm_hook_desk *desk, struct cm_hook_caller *caller,
-         const char *how)
-{
-    if (!caller->hold.on)
-        return;
-    cm_hook_hold_end(&caller->hold, desk->filter, how);
-    atomic_fetch_sub(&desk->held, 1);
-}
-
-static void
-call_off(struct cm_hook_caller *caller)
-{
-    if (!caller->errand)
-        return;
-    caller->errand->caller = NULL;
-    atomic_store(&caller->errand->base.called_off, true);
-    caller->errand = NULL;
-}
-
-/* The memory goes when the round of events is over: one of them may still name
- * it. */
-static void
 part(struct cm_hook_desk *desk, struct cm_hook_caller *caller)
 {
-    end_hold(desk, caller, gone);
-    call_off(caller);
-    cm_timers_cancel(&desk->timers, &caller->timer);
+    cm_late_end(&caller->late, desk->filter, gone);
+    cm_hearing_call_off(&caller->hearing);
     cm_hook_line_close(&caller->line);
-    caller->line.fd = -1;
-    if (caller->prev)
-        caller->prev->next = caller->next;
-    else
-        desk->callers = caller->next;
-    if (caller->next)
-        caller->next->prev = caller->prev;
-    desk->ncallers--;
-    caller->next = desk->graveyard;
-    desk->graveyard = caller;
+    cm_server_part(desk->server, &caller->base);
 }
 
-void
-cm_hook_desk_bury(struct cm_hook_desk *desk)
+static struct cm_caller *
+on_caller(void *arg, int fd)
 {
-    while (desk->graveyard) {
-        struct cm_hook_caller *caller = desk->graveyard;
-        desk->graveyard = caller->next;
-        free(caller);
-    }
-}
-
-void
-cm_hook_desk_welcome(struct cm_hook_desk *desk, int fd)
-{
+    struct cm_hook_desk *desk = arg;
     struct cm_hook_caller *caller = calloc(1, sizeof *caller);
-    if (!caller || !cm_timers_reserve(&desk->timers, desk->ncallers + 2)) {
+    if (!caller) {
         close(fd);
     } else if (cm_hook_line_open(&caller->line, fd) == CM_OK) {
-        struct epoll_event event = {.events = EPOLLIN, .data.ptr = caller};
-        if (epoll_ctl(desk->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0) {
-            caller->next = desk->callers;
-            if (caller->next)
-                caller->next->prev = caller;
-            desk->callers = caller;
-            desk->ncallers++;
-            return;
-        }
+        if (cm_server_watch(desk->server, fd, EPOLLIN, caller))
+            return &caller->base;
         cm_hook_line_close(&caller->line);
     }
     cm_filter_count(desk->filter, CM_FILTER_NO_MEMORY);
     free(caller);
+    return NULL;
 }
 
 /* --- answers --- */
@@ -144,12 +85,9 @@ static void
 hold(struct cm_hook_desk *desk, struct cm_hook_caller *caller,
      const struct cm_question *question, const struct cm_ruling *ruling)
 {
-    int64_t next_us;
-    cm_hook_hold_begin(&caller->hold, &ruling->incident, &question->guest);
-    atomic_fetch_add(&desk->held, 1);
-    if (cm_hook_hold_is_over(&caller->hold, &next_us))
-        next_us = cm_clock_mono_us();
-    cm_timers_set(&desk->timers, &caller->timer, next_us);
+    cm_late_begin(&caller->late, &ruling->incident, &question->guest,
+                  &desk->held);
+    cm_server_alarm(desk->server, &caller->base, cm_late_look(&caller->late));
     set_deaf(desk, caller, true);
 }
 
@@ -212,31 +150,18 @@ carry_out(struct cm_hook_desk *desk, struct cm_hook_caller *caller,
 /* --- questions --- */
 
 static void
-run_errand(struct cm_errand *base)
-{
-    struct cm_hook_errand *errand = OWNER(struct cm_hook_errand, base, base);
-    cm_question_judge(&errand->question, &errand->ruling);
-}
-
-static void
 hand_over(struct cm_hook_desk *desk, struct cm_hook_caller *caller,
           struct cm_question *question)
 {
-    struct cm_hook_errand *errand = calloc(1, sizeof *errand);
-    if (!errand) {
+    caller->hearing = cm_hearing_begin(desk->server->clerks, question, caller);
+    if (!caller->hearing) {
         cm_filter_count(desk->filter, CM_FILTER_NO_MEMORY);
-        cm_question_fini(question);
         let_pass(desk, caller);
         return;
     }
-    errand->base.run = run_errand;
-    errand->question = *question; /* with its reference */
-    errand->caller = caller;
-    caller->errand = errand;
-    cm_timers_set(&desk->timers, &caller->timer,
-                  cm_clock_mono_us() + desk->deadline_us);
+    cm_server_alarm(desk->server, &caller->base,
+                    desk->server->opts.deadline_ms * 1000);
     set_deaf(desk, caller, true);
-    cm_clerks_give(desk->clerks, &errand->base);
 }
 
 static void
@@ -244,7 +169,6 @@ judge(struct cm_hook_desk *desk, struct cm_hook_caller *caller,
       struct cm_question *question)
 {
     struct cm_ruling ruling;
-    question->number = ++desk->nquestions;
     if (cm_question_may_wait(question)) {
         hand_over(desk, caller, question);
         return;
@@ -352,7 +276,7 @@ on_question(struct cm_hook_desk *desk, struct cm_hook_caller *caller,
 static bool
 is_idle(const struct cm_hook_caller *caller)
 {
-    return caller->line.fd >= 0 && !caller->hold.on && !caller->errand;
+    return caller->line.fd >= 0 && !caller->late.on && !caller->hearing;
 }
 
 /* All questions that have come, until one takes time. */
@@ -380,30 +304,16 @@ attend(struct cm_hook_desk *desk, struct cm_hook_caller *caller)
 }
 
 static void
-free_errand(struct cm_hook_errand *errand)
+take_back(struct cm_hook_desk *desk)
 {
-    cm_question_fini(&errand->question);
-    free(errand);
-}
-
-void
-cm_hook_desk_take_back(struct cm_hook_desk *desk)
-{
-    struct cm_errand *base;
-    while ((base = cm_clerks_take(desk->clerks))) {
-        struct cm_hook_errand *errand =
-            OWNER(struct cm_hook_errand, base, base);
-        struct cm_hook_caller *caller = errand->caller;
-        if (caller) {
-            caller->errand = NULL;
-            cm_timers_cancel(&desk->timers, &caller->timer);
-            carry_out(desk, caller, &errand->question, &errand->ruling);
-            attend(desk, caller);
-        } else if (base->was_run && errand->ruling.kind != CM_RULING_PASS) {
-            cm_incident_close(desk->filter, &errand->ruling.incident,
-                              CM_INCIDENT_UNAVAILABLE, "decided too late");
-        }
-        free_errand(errand);
+    struct cm_hearing *hearing;
+    while ((hearing = cm_hearing_take(desk->server->clerks))) {
+        struct cm_hook_caller *caller = hearing->asker;
+        caller->hearing = NULL;
+        cm_server_calm(desk->server, &caller->base);
+        carry_out(desk, caller, &hearing->question, &hearing->ruling);
+        attend(desk, caller);
+        cm_hearing_free(&hearing);
     }
 }
 
@@ -412,43 +322,56 @@ static void
 release(struct cm_hook_desk *desk, struct cm_hook_caller *caller,
         const char *how)
 {
-    cm_timers_cancel(&desk->timers, &caller->timer);
-    call_off(caller);
+    cm_server_calm(desk->server, &caller->base);
+    cm_hearing_call_off(&caller->hearing);
     bool passed = cm_hook_line_pass(&caller->line);
-    end_hold(desk, caller, passed ? how : gone);
+    cm_late_end(&caller->late, desk->filter, passed ? how : gone);
     expect(desk, caller, passed);
     attend(desk, caller);
 }
 
-void
-cm_hook_desk_on_timer(struct cm_hook_desk *desk, struct cm_timer *timer)
+static void
+on_timer(void *arg, struct cm_caller *base)
 {
-    struct cm_hook_caller *caller = OWNER(struct cm_hook_caller, timer, timer);
-    int64_t next_us;
-    if (caller->hold.on && !cm_hook_hold_is_over(&caller->hold, &next_us)) {
-        cm_timers_set(&desk->timers, timer, next_us);
+    struct cm_hook_desk *desk = arg;
+    struct cm_hook_caller *caller = CM_OWNER(struct cm_hook_caller, base, base);
+    int64_t next_us = caller->late.on ? cm_late_look(&caller->late) : 0;
+    if (next_us > 0) {
+        cm_server_alarm(desk->server, base, next_us);
         return;
     }
-    if (caller->errand)
+    if (caller->hearing)
         cm_filter_count(desk->filter, CM_FILTER_HOOK_LATE);
     release(desk, caller, NULL);
 }
 
-void
-cm_hook_desk_release_all(struct cm_hook_desk *desk)
+static void
+release_all(struct cm_hook_desk *desk)
 {
-    for (struct cm_hook_caller *caller = desk->callers, *next; caller;
-         caller = next) {
-        next = caller->next;
+    for (struct cm_caller *base = desk->server->callers, *next; base;
+         base = next) {
+        struct cm_hook_caller *caller =
+            CM_OWNER(struct cm_hook_caller, base, base);
+        next = base->next;
         if (!is_idle(caller))
             release(desk, caller, "cut short: the filter stops");
     }
 }
 
-void
-cm_hook_desk_on_event(struct cm_hook_desk *desk, struct cm_hook_caller *caller,
-                      uint32_t events)
+static void
+on_wake(void *arg)
 {
+    struct cm_hook_desk *desk = arg;
+    take_back(desk);
+    if (atomic_load(&desk->quiet))
+        release_all(desk);
+}
+
+static void
+on_event(void *arg, void *watched, uint32_t events)
+{
+    struct cm_hook_desk *desk = arg;
+    struct cm_hook_caller *caller = watched;
     bool gone_already = caller->line.fd < 0;
     if (gone_already)
         return;
@@ -459,16 +382,22 @@ cm_hook_desk_on_event(struct cm_hook_desk *desk, struct cm_hook_caller *caller,
         part(desk, caller);
 }
 
+static void
+on_end(void *arg, struct cm_caller *base)
+{
+    part(arg, CM_OWNER(struct cm_hook_caller, base, base));
+}
+
+const struct cm_server_trade cm_hook_desk_trade = {.name = "command hook",
+                                                   .on_caller = on_caller,
+                                                   .on_event = on_event,
+                                                   .on_timer = on_timer,
+                                                   .on_wake = on_wake,
+                                                   .on_end = on_end};
+
 void
 cm_hook_desk_close(struct cm_hook_desk *desk)
 {
-    while (desk->callers)
-        part(desk, desk->callers);
-    cm_hook_desk_bury(desk);
-    if (desk->clerks) {
-        cm_clerks_stop(desk->clerks);
-        cm_hook_desk_take_back(desk);
-        cm_clerks_free(&desk->clerks);
-    }
-    cm_timers_fini(&desk->timers);
+    if (desk->server && desk->server->clerks)
+        take_back(desk);
 }

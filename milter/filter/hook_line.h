@@ -3,6 +3,7 @@
 #define CM_HOOK_LINE_H
 
 #include "milter/err.h"
+#include "milter/filter/secret.h"
 #include "milter/filter/socketmap.h"
 
 #include <stdbool.h>
@@ -11,15 +12,13 @@
 
 /*
  * One connection of the mail server to the command hook: questions come in,
- * answers go out, one at a time. A question may hold a password, so its bytes
- * are kept in memory that no core file shows, and wiped as soon as it has been
- * read. Nothing here waits.
+ * answers go out, one at a time. A question may hold a password. Nothing here
+ * waits.
  */
 struct cm_hook_line {
     int fd;
     pid_t process; /* that asks; 0 when the kernel does not tell */
-    char *data;    /* owned mapping */
-    size_t len;
+    struct cm_secret asked;
     size_t skip; /* of a question that is too long: bytes to pass over */
 };
 

@@ -29,8 +29,11 @@ cm_question_open(struct cm_question *question, struct cm_filter *filter,
         cm_ruleset_release(&rules);
         return false;
     }
-    *question = (struct cm_question){
-        .filter = filter, .rules = rules, .command = *command};
+    *question =
+        (struct cm_question){.filter = filter,
+                             .rules = rules,
+                             .command = *command,
+                             .number = atomic_fetch_add(&filter->questions, 1)};
     return true;
 }
 

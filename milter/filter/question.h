@@ -26,7 +26,7 @@ struct cm_question {
     struct cm_guest guest; /* process alone when no session is known */
     const char *mute;      /* why no refusal can reach the client; NULL: it
                               can. Static text */
-    uint64_t number;       /* of the question, from 1: its coin */
+    uint64_t number;       /* of the question: its coin */
 };
 
 enum cm_ruling_kind {

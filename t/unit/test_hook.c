@@ -7,6 +7,7 @@
 #include "milter/clock.h"
 #include "milter/filter/attendance.h"
 #include "milter/filter/filter.h"
+#include "milter/filter/server.h"
 #include "milter/filter/ticket.h"
 #include "milter/model/rule_json.h"
 #include "t/unit/mock_store.h"
@@ -36,12 +37,12 @@ static char dir[32];
 static int
 set_up(void **state)
 {
-    const struct cm_hook_opts opts = {.path = path,
-                                      .mode = 0640,
-                                      .user = "",
-                                      .group = "",
-                                      .clerks = 2,
-                                      .deadline_ms = DEADLINE_MS};
+    const struct cm_server_opts opts = {.path = path,
+                                        .mode = 0640,
+                                        .user = "",
+                                        .group = "",
+                                        .clerks = 2,
+                                        .deadline_ms = DEADLINE_MS};
     struct cm_err err;
     (void)state;
     memset(&filter, 0, sizeof filter);
@@ -619,7 +620,7 @@ test_why_not_tells_whether_anybody_asks(void **state)
 static void
 test_the_socket_is_careful_with_its_name(void **state)
 {
-    struct cm_hook_opts opts = {
+    struct cm_server_opts opts = {
         .path = path, .mode = 0640, .user = "", .group = "", .clerks = 1};
     struct cm_hook *second = NULL;
     struct cm_err err;
