@@ -18,6 +18,7 @@
 #include "milter/filter/hold.h"
 #include "milter/filter/hook.h"
 #include "milter/filter/listener.h"
+#include "milter/filter/relay.h"
 #include "milter/filter/server.h"
 #include "milter/filter/unix_socket.h"
 #include "milter/log.h"
@@ -55,10 +56,11 @@
 #define CM_MAIN_POOL_LINKS  8    /* stateful questions asked at once */
 #define CM_MAIN_RING        4096 /* events kept while Redis is away */
 #define CM_MAIN_DROPS_PER_S 1000
-#define CM_MAIN_HOOK_MS     100 /* then a command passes undecided */
+#define CM_MAIN_DECISION_MS 100 /* then a command passes undecided */
 #define CM_MAIN_CLERKS      4
-#define CM_MAIN_SHUT_MS     10  /* for sessions accepted a moment ago */
-#define CM_MAIN_DRAIN_MS    300 /* for sessions to end by themselves */
+#define CM_MAIN_RELAYED     4096 /* logins at once */
+#define CM_MAIN_SHUT_MS     10   /* for sessions accepted a moment ago */
+#define CM_MAIN_DRAIN_MS    300  /* for sessions to end by themselves */
 
 /* LeakSanitizer's, when it is linked in: _exit() would pass it by. */
 extern void __lsan_do_leak_check(void) __attribute__((weak));
@@ -269,14 +271,16 @@ tick_ms(const struct cm_settings *s)
 
 /* What asks Redis is ready by now. */
 static enum cm_status
-start_hook(struct daemon *d, struct cm_err *err)
+start_servers(struct daemon *d, struct cm_err *err)
 {
     struct cm_filter *f = &d->filter;
-    if (!f->hook)
-        return CM_OK;
-    enum cm_status status = cm_attendance_new(&f->attendance, err);
-    if (status == CM_OK)
+    enum cm_status status = CM_OK;
+    if (f->hook || f->relay)
+        status = cm_attendance_new(&f->attendance, err);
+    if (status == CM_OK && f->hook)
         status = cm_hook_start(f->hook, f, err);
+    if (status == CM_OK && f->relay)
+        status = cm_relay_start(f->relay, f, err);
     return status;
 }
 
@@ -305,7 +309,7 @@ start_filter(struct daemon *d, struct cm_err *err)
     if (status == CM_OK)
         status = start_store(d, err);
     if (status == CM_OK)
-        status = start_hook(d, err);
+        status = start_servers(d, err);
     return status;
 }
 
@@ -394,7 +398,8 @@ serve(struct daemon *d)
 static void
 wait_for_sessions(struct cm_filter *filter, int64_t until_ms)
 {
-    while (atomic_load(&filter->counts[CM_FILTER_SESSIONS_OPEN]) > 0 &&
+    while ((atomic_load(&filter->counts[CM_FILTER_SESSIONS_OPEN]) > 0 ||
+            cm_relay_open_count(filter->relay) > 0) &&
            cm_clock_mono_ms() < until_ms)
         usleep(5000);
 }
@@ -408,6 +413,8 @@ stop(struct daemon *d)
     cm_hold_stop();
     if (d->filter.hook)
         cm_hook_quiet(d->filter.hook);
+    if (d->filter.relay)
+        cm_relay_retire(d->filter.relay);
     wait_for_sessions(&d->filter, cm_clock_mono_ms() + CM_MAIN_DRAIN_MS);
     /* Not the dropper: a callback may be asking it. It ends with us. */
     cm_journal_stop(d->filter.journal);
@@ -459,19 +466,26 @@ start_dropper(struct daemon *d, struct cm_err *err)
 }
 
 static enum cm_status
-open_hook(struct daemon *d, struct cm_err *err)
+open_servers(struct daemon *d, struct cm_err *err)
 {
     const struct cm_settings *s = d->settings;
-    if (!s->hook.socket[0])
-        return CM_OK;
-    const struct cm_server_opts opts = {.path =
-                                            cm_unix_socket_path(s->hook.socket),
-                                        .mode = (mode_t)s->milter.socket_mode,
-                                        .user = s->milter.user,
-                                        .group = s->milter.socket_group,
-                                        .clerks = CM_MAIN_CLERKS,
-                                        .deadline_ms = CM_MAIN_HOOK_MS};
-    return cm_hook_open(&d->filter.hook, &opts, err);
+    struct cm_server_opts opts = {.mode = (mode_t)s->milter.socket_mode,
+                                  .user = s->milter.user,
+                                  .group = s->milter.socket_group,
+                                  .clerks = CM_MAIN_CLERKS,
+                                  .deadline_ms = CM_MAIN_DECISION_MS};
+    enum cm_status status = CM_OK;
+    if (s->hook.socket[0]) {
+        opts.path = cm_unix_socket_path(s->hook.socket);
+        status = cm_hook_open(&d->filter.hook, &opts, err);
+    }
+    if (status == CM_OK && s->relay.socket[0]) {
+        opts.path = cm_unix_socket_path(s->relay.socket);
+        opts.callers_max = CM_MAIN_RELAYED;
+        status =
+            cm_relay_open(&d->filter.relay, &opts, s->relay.saslauthd, err);
+    }
+    return status;
 }
 
 /* Nobody finds us any more. */
@@ -481,6 +495,8 @@ shut_sockets(struct daemon *d)
     cm_listener_shut(d->listener);
     if (d->filter.hook)
         cm_hook_remove(d->filter.hook);
+    if (d->filter.relay)
+        cm_relay_retire(d->filter.relay);
 }
 
 /* What wants the rights that we were started with. */
@@ -493,7 +509,7 @@ open_with_rights(struct daemon *d, struct cm_err *err)
         s->milter.user, s->milter.socket_group, err);
     if (status != CM_OK)
         return status == CM_EINVAL ? CM_EXIT_CONFIG : CM_EXIT_UNAVAILABLE;
-    status = open_hook(d, err);
+    status = open_servers(d, err);
     if (status != CM_OK) {
         shut_sockets(d);
         return status == CM_EINVAL ? CM_EXIT_CONFIG : CM_EXIT_UNAVAILABLE;

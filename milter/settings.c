@@ -76,7 +76,11 @@ static const struct cm_setting settings[] = {
     INT("drop.deadline_ms", drop.deadline_ms, "200", 10, 10000),
     ENUM("drop.on_unavailable", drop.on_unavailable, "skip", drop_fallbacks),
 
-    TEXT("hook.socket", CM_SETTING_STRING, hook.socket, "", hook_socket),
+    TEXT("hook.socket", CM_SETTING_STRING, hook.socket, "", own_socket),
+
+    TEXT("relay.socket", CM_SETTING_STRING, relay.socket, "", own_socket),
+    TEXT("relay.saslauthd", CM_SETTING_STRING, relay.saslauthd,
+         "/run/saslauthd/mux", socket_path),
 
     ENUM("address.local_part_case", address.local_part_case, "insensitive",
          cases),
@@ -507,6 +511,26 @@ check_hook(struct load *load)
     return CM_OK;
 }
 
+/* What the relay is asked it asks of saslauthd, and never of itself. */
+static enum cm_status
+check_relay(struct load *load)
+{
+    const struct cm_setting *def = find("relay.socket");
+    const struct cm_setting_origin *from = &load->origins[def - settings];
+    const char *relay = load->to->relay.socket;
+    if (!relay[0])
+        return CM_OK;
+    if (strcmp(relay, load->to->milter.socket) == 0 ||
+        strcmp(relay, load->to->hook.socket) == 0)
+        return fault(load, from, def->path,
+                     "must be another path than that of milter.socket and "
+                     "hook.socket");
+    if (strcmp(relay + strlen("unix:"), load->to->relay.saslauthd) == 0)
+        return fault(load, from, def->path,
+                     "must be another path than relay.saslauthd");
+    return CM_OK;
+}
+
 static enum cm_status
 read_defaults(struct load *load)
 {
@@ -540,6 +564,8 @@ cm_settings_load(struct cm_settings **settings_r, const char *path,
         status = check_ttl(&load);
     if (status == CM_OK)
         status = check_hook(&load);
+    if (status == CM_OK)
+        status = check_relay(&load);
     if (status == CM_OK)
         status = read_password(&load);
     if (status == CM_OK) {

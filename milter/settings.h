@@ -50,6 +50,11 @@ struct cm_settings {
     } hook;
 
     struct {
+        char *socket;    /* "unix:/path"; "": no saslauthd relay */
+        char *saslauthd; /* path of the real one's socket */
+    } relay;
+
+    struct {
         char *local_part_case; /* "insensitive", "sensitive" */
         char *recipient_delimiter;
         struct cm_string_list protected_; /* never hurt: "postmaster@", "a@b" */

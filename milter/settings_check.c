@@ -118,12 +118,20 @@ cm_settings_check_milter_socket(const char *value)
 }
 
 const char *
-cm_settings_check_hook_socket(const char *value)
+cm_settings_check_own_socket(const char *value)
 {
     return value[0] == '\0' || (strncmp(value, "unix:", 5) == 0 &&
                                 is_unix_socket(value + 5))
                ? NULL
                : "must be \"unix:/path\" (at most 107 bytes of path), or empty";
+}
+
+const char *
+cm_settings_check_socket_path(const char *value)
+{
+    return is_unix_socket(value) ? NULL
+                                 : "must be an absolute path of a unix socket "
+                                   "(at most 107 bytes)";
 }
 
 const char *

@@ -11,7 +11,8 @@
 typedef const char *cm_settings_check_fn(const char *value);
 
 cm_settings_check_fn cm_settings_check_milter_socket;
-cm_settings_check_fn cm_settings_check_hook_socket; /* or "" */
+cm_settings_check_fn cm_settings_check_own_socket;  /* "unix:/path", or "" */
+cm_settings_check_fn cm_settings_check_socket_path; /* "/path" */
 cm_settings_check_fn cm_settings_check_redis_address;
 cm_settings_check_fn cm_settings_check_redis_prefix;
 cm_settings_check_fn cm_settings_check_redis_username;

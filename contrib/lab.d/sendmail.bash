@@ -73,7 +73,8 @@ fetch_sendmail()
 folders_sendmail()
 {
     install -d "$dir"/sendmail{,/sasl} &&
-        install -d -m 0700 "$dir"/sendmail/{queue,auth} &&
+        install -d -m 0700 "$dir/sendmail/queue" &&
+        install -d -g nogroup -m 0710 "$dir/sendmail/auth" &&
         install -d -o mail -g mail -m 0750 "$dir/lmtp" &&
         install -d -o nobody -g mail -m 0750 "$milter_folder" &&
         cp -u "$sendmail_root/usr/libexec/sendmail/sendmail" "$dir/bin/sendmail"
@@ -102,12 +103,20 @@ configure_sendmail()
     say 'hosts files' 'aliases files' 'passwd files' |
         replace "$dir/sendmail/service.switch"
     say '127.0.0.1 lab.example' | replace "$dir/sendmail/hosts"
-    say 'pwcheck_method: saslauthd' "saslauthd_path: $dir/sendmail/auth/mux" |
+    say 'pwcheck_method: saslauthd' "saslauthd_path: $milter_folder/saslauthd.sock" |
         replace "$dir/sendmail/sasl/Sendmail.conf"
     make_users "$dir/sendmail/users.db" root
 }
 
-settings_sendmail() { :; }
+settings_sendmail()
+{
+    cat <<CONF
+relay: {
+    socket = "unix:$milter_folder/saslauthd.sock";
+    saslauthd = "$dir/sendmail/auth/mux";
+};
+CONF
+}
 
 # NAME KEY COMMAND..: like spawn, in the world of preload.c.
 spawn_preloaded()

@@ -136,6 +136,20 @@ cm_attendance_meet(struct cm_attendance *attendance, pid_t process,
 }
 
 bool
+cm_attendance_look(struct cm_attendance *attendance, pid_t process,
+                   struct cm_guest *guest_r)
+{
+    if (!attendance)
+        return false;
+    pthread_mutex_lock(&attendance->lock);
+    const struct seat *seat = *find(attendance, process, NULL);
+    if (seat)
+        *guest_r = seat->guest;
+    pthread_mutex_unlock(&attendance->lock);
+    return seat != NULL;
+}
+
+bool
 cm_attendance_is_met(struct cm_attendance *attendance, pid_t process,
                      uint64_t session)
 {

@@ -63,6 +63,11 @@ struct cm_ticket *cm_attendance_leave(struct cm_attendance *attendance,
 bool cm_attendance_meet(struct cm_attendance *attendance, pid_t process,
                         struct cm_guest *guest_r, struct cm_ticket **ticket_r);
 
+/* cm_attendance_look - the same for who does not see commands: nothing changes.
+ * attendance may be NULL. */
+bool cm_attendance_look(struct cm_attendance *attendance, pid_t process,
+                        struct cm_guest *guest_r);
+
 /* cm_attendance_is_met - does the hook see this session's commands? */
 bool cm_attendance_is_met(struct cm_attendance *attendance, pid_t process,
                           uint64_t session);

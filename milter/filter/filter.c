@@ -8,6 +8,7 @@
 #include "milter/filter/dropper.h"
 #include "milter/filter/hold.h"
 #include "milter/filter/hook.h"
+#include "milter/filter/relay.h"
 #include "milter/model/address.h"
 #include "milter/model/protect.h"
 #include "milter/model/stage.h"
@@ -34,6 +35,9 @@ static const char *const count_names[CM_FILTER_COUNT_MAX] = {
     [CM_FILTER_HOOK_LOOKUPS] = "hook_lookups",
     [CM_FILTER_HOOK_LATE] = "hook_late",
     [CM_FILTER_HOOK_MALFORMED] = "hook_malformed",
+    [CM_FILTER_RELAY_QUESTIONS] = "relay_questions",
+    [CM_FILTER_RELAY_LATE] = "relay_late",
+    [CM_FILTER_RELAY_UNREACHED] = "relay_unreached",
 };
 
 void
@@ -116,18 +120,35 @@ report_unavailable(struct cm_buf *json, const char *name, const char *why,
     *comma = ",";
 }
 
+/* Postfix has the hook, Sendmail the relay: either will do. */
+static const char *
+why_no_auth(const struct cm_filter *filter)
+{
+    const char *hook = cm_hook_why_not(filter->hook);
+    const char *relay = cm_relay_why_not(filter->relay);
+    if (!hook || !relay)
+        return NULL;
+    if (!filter->hook && !filter->relay)
+        return "no command hook (hook.socket) and no saslauthd relay "
+               "(relay.socket) is set up";
+    return filter->hook ? hook : relay;
+}
+
 /* The stages that no event of the milter protocol belongs to. */
 static void
-report_hook(struct cm_buf *json, const struct cm_hook *hook, const char **comma)
+report_hook(struct cm_buf *json, const struct cm_filter *filter,
+            const char **comma)
 {
     static const enum cm_stage stages[] = {CM_STAGE_STARTTLS, CM_STAGE_AUTH,
                                            CM_STAGE_NOOP,     CM_STAGE_RSET,
                                            CM_STAGE_VRFY,     CM_STAGE_QUIT};
-    const char *why = cm_hook_why_not(hook);
+    const char *why = cm_hook_why_not(filter->hook);
     for (size_t i = 0; i < sizeof stages / sizeof stages[0]; i++)
-        report_unavailable(json, cm_stage_name(stages[i]), why, comma);
+        report_unavailable(
+            json, cm_stage_name(stages[i]),
+            stages[i] == CM_STAGE_AUTH ? why_no_auth(filter) : why, comma);
     report_unavailable(json, cm_fault_name(CM_FAULT_HIDE),
-                       cm_hook_why_not_hide(hook), comma);
+                       cm_hook_why_not_hide(filter->hook), comma);
 }
 
 void
@@ -140,13 +161,14 @@ cm_filter_report(void *arg, struct cm_buf *json)
                   "\"events_dropped\":%llu,\"unavailable\":{",
                   filter->armed ? "true" : "false",
                   cm_hold_has_slept() ? "sleeping" : "ok",
-                  cm_hold_count() + cm_hook_held(filter->hook),
+                  cm_hold_count() + cm_hook_held(filter->hook) +
+                      cm_relay_held(filter->relay),
                   (unsigned long long)cm_journal_dropped(filter->journal));
     report_unavailable(json, "drop.rst", drop_unavailable(filter, CM_DROP_RST),
                        &comma);
     report_unavailable(json, "drop.fin", drop_unavailable(filter, CM_DROP_FIN),
                        &comma);
-    report_hook(json, filter->hook, &comma);
+    report_hook(json, filter, &comma);
     cm_buf_puts(json, "},\"counters\":{");
     for (int i = 0; i < CM_FILTER_COUNT_MAX; i++)
         cm_buf_printf(json, "%s\"%s\":%lld", i ? "," : "", count_names[i],

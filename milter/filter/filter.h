@@ -18,6 +18,7 @@ struct cm_hook;
 struct cm_reply;
 struct cm_journal;
 struct cm_protect;
+struct cm_relay;
 struct cm_replica;
 struct cm_stateful;
 struct cm_sync;
@@ -43,6 +44,9 @@ enum cm_filter_count {
     CM_FILTER_HOOK_LOOKUPS,    /* questions to the command hook */
     CM_FILTER_HOOK_LATE,       /* not decided in time, so no fault */
     CM_FILTER_HOOK_MALFORMED,  /* no question at all: the peer was left */
+    CM_FILTER_RELAY_QUESTIONS, /* to the saslauthd relay */
+    CM_FILTER_RELAY_LATE,      /* not decided in time, so no fault */
+    CM_FILTER_RELAY_UNREACHED, /* saslauthd was not there, or did not answer */
     CM_FILTER_COUNT_MAX
 };
 
@@ -60,7 +64,8 @@ struct cm_filter {
     struct cm_journal *journal;
     struct cm_dropper *dropper; /* NULL: nothing can be cut */
     struct cm_hook *hook;       /* NULL: AUTH and the like are never hurt */
-    struct cm_attendance *attendance; /* for the hook; NULL without one */
+    struct cm_relay *relay;     /* NULL: nor is AUTH on Sendmail */
+    struct cm_attendance *attendance; /* for these two; NULL without them */
     struct cm_reply
         *drop_instead; /* owned by main: answered when a drop is due
                           and cannot be done; NULL: the mail passes */

@@ -48,6 +48,18 @@ committed_after(const struct cm_fate *fate)
                                            : CM_COMMITTED_UNKNOWN;
 }
 
+/* What the client reads. The relay can but say no: the words are Sendmail's. */
+static void
+print_reply(struct cm_incident *in, const struct cm_session *session,
+            const struct cm_fate *fate)
+{
+    if (session->mta == CM_MTA_SENDMAIL && fate->stage == CM_STAGE_AUTH &&
+        fate->reply->code == 535)
+        copy(in->reply, sizeof in->reply, CM_MTA_SENDMAIL_NO);
+    else
+        cm_reply_print(fate->reply, in->reply, sizeof in->reply);
+}
+
 void
 cm_incident_make(struct cm_incident *incident_r,
                  const struct cm_session *session, const struct cm_fate *fate,
@@ -76,7 +88,7 @@ cm_incident_make(struct cm_incident *incident_r,
     copy(in->queue_id, sizeof in->queue_id, queue_id ? queue_id : "");
     copy(in->detail, sizeof in->detail, fate->detail);
     if (fate->reply)
-        cm_reply_print(fate->reply, in->reply, sizeof in->reply);
+        print_reply(in, session, fate);
 }
 
 static void

@@ -33,7 +33,8 @@ const char *
 cm_patience_exceeded(const struct cm_patience *patience, enum cm_mta mta,
                      enum cm_stage stage, int64_t delay_ms)
 {
-    if (mta == CM_MTA_POSTFIX)
+    /* AUTH is not asked by the milter protocol, and for long. */
+    if (mta == CM_MTA_POSTFIX || stage == CM_STAGE_AUTH)
         return NULL;
     if (stage == CM_STAGE_MESSAGE)
         return delay_ms > patience->message_ms ? patience->message_why : NULL;

@@ -33,6 +33,7 @@ cm_question_open(struct cm_question *question, struct cm_filter *filter,
         (struct cm_question){.filter = filter,
                              .rules = rules,
                              .command = *command,
+                             .mta = CM_MTA_POSTFIX,
                              .number = atomic_fetch_add(&filter->questions, 1)};
     return true;
 }
@@ -68,6 +69,20 @@ cm_question_open_keywords(struct cm_question *question,
     return true;
 }
 
+bool
+cm_question_open_login(struct cm_question *question, struct cm_filter *filter,
+                       const struct cm_saslauthd_who *who)
+{
+    struct cm_smtp_command auth = {.stage = CM_STAGE_AUTH};
+    snprintf(auth.user, sizeof auth.user, "%s", who->login);
+    if (!cm_question_open(question, filter, &auth))
+        return false;
+    question->mta = CM_MTA_SENDMAIL;
+    snprintf(question->user_at_realm, sizeof question->user_at_realm, "%s",
+             who->login_at_realm);
+    return true;
+}
+
 void
 cm_question_fini(struct cm_question *question)
 {
@@ -86,10 +101,10 @@ stand_in(struct cm_session *session, const struct cm_question *question)
     const struct cm_guest *guest = &question->guest;
     *session = (struct cm_session){.filter = question->filter,
                                    .fd = -1,
-                                   .mta = CM_MTA_POSTFIX,
+                                   .mta = question->mta,
                                    .client = guest->client,
                                    .mute = question->mute,
-                                   .hooked = true,
+                                   .hooked = question->mta == CM_MTA_POSTFIX,
                                    .only_temporary = guest->only_temporary};
     cm_client_print(&session->client, session->client_text,
                     sizeof session->client_text);
@@ -105,6 +120,7 @@ describe(const struct cm_question *question, const struct cm_session *session,
     cm_session_event(session, command->stage, event_r);
     event_r->mechanism = known(command->mechanism);
     event_r->user = known(command->user);
+    event_r->user_at_realm = known(question->user_at_realm);
     event_r->helo = known(command->helo);
     event_r->keywords = question->keywords;
 }
@@ -134,7 +150,8 @@ print_detail(const struct cm_question *question, const struct cm_fault *fault,
     const char *what = question->command.mechanism;
     if (fault->kind == CM_FAULT_HIDE)
         what = fault->u.hide;
-    snprintf(out, cap, "%s%ssmtpd[%ld]", what, what[0] ? ", " : "",
+    snprintf(out, cap, "%s%s%s[%ld]", what, what[0] ? ", " : "",
+             question->mta == CM_MTA_POSTFIX ? "smtpd" : "sendmail",
              (long)question->guest.process);
 }
 

@@ -126,6 +126,32 @@ cm_unix_socket_give(const struct cm_unix_socket *sock, const char *user,
     return CM_OK;
 }
 
+enum cm_status
+cm_unix_socket_point_to(const struct cm_unix_socket *sock, const char *target,
+                        struct cm_err *err)
+{
+    char fresh[sizeof sock->name + 8];
+    snprintf(fresh, sizeof fresh, "%s.new", sock->name);
+    (void)unlinkat(sock->dir_fd, fresh, 0);
+    if (symlinkat(target, sock->dir_fd, fresh) < 0 ||
+        renameat(sock->dir_fd, fresh, sock->dir_fd, sock->name) < 0)
+        return cm_err_set(err, CM_EIO, "%s: %s", sock->name, strerror(errno));
+    return CM_OK;
+}
+
+enum cm_status
+cm_unix_socket_unpoint(const char *path, const char *target, struct cm_err *err)
+{
+    char leads_to[CM_UNIX_SOCKET_PATH_BYTES];
+    ssize_t n = readlink(path, leads_to, sizeof leads_to - 1);
+    if (n < 0)
+        return CM_OK; /* no link: cm_unix_socket_open says what else it is */
+    leads_to[n] = '\0';
+    if (strcmp(leads_to, target) == 0 && unlink(path) < 0)
+        return cm_err_set(err, CM_EIO, "%s: %s", path, strerror(errno));
+    return CM_OK;
+}
+
 void
 cm_unix_socket_remove(const struct cm_unix_socket *sock)
 {

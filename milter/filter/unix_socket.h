@@ -42,6 +42,15 @@ enum cm_status cm_unix_socket_give(const struct cm_unix_socket *sock,
                                    const char *user, const char *group,
                                    struct cm_err *err) CM_MUST_CHECK;
 
+/* cm_unix_socket_point_to - in one step, put a symbolic link to another socket
+ * in its place; cm_unix_socket_unpoint - remove that link, if it is there and
+ * leads to target, so that the socket can be opened again. CM_OK, CM_EIO. */
+enum cm_status cm_unix_socket_point_to(const struct cm_unix_socket *sock,
+                                       const char *target,
+                                       struct cm_err *err) CM_MUST_CHECK;
+enum cm_status cm_unix_socket_unpoint(const char *path, const char *target,
+                                      struct cm_err *err) CM_MUST_CHECK;
+
 void cm_unix_socket_remove(const struct cm_unix_socket *sock);
 void cm_unix_socket_fini(struct cm_unix_socket *sock);
 

@@ -40,8 +40,10 @@ struct cm_event {
     int64_t now_ms; /* wall clock */
     const struct cm_client *client;
     const char *helo;
-    const char *user;                        /* authenticated login */
-    const char *mechanism;                   /* of AUTH */
+    const char *user;          /* authenticated login */
+    const char *user_at_realm; /* the same with its realm, where the mail server
+                                  has taken the two apart */
+    const char *mechanism;     /* of AUTH */
     const struct cm_address *sender;         /* len 0: the null sender */
     const struct cm_address *recipient;      /* canonical */
     const struct cm_address *recipient_base; /* without its tag, NULL if none */

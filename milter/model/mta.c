@@ -5,6 +5,7 @@
  * setting can be wrong, and one filter may serve both.
  */
 #include "milter/model/mta.h"
+#include "milter/model/reply.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -41,12 +42,22 @@ cm_mta_commands_only_temporary(const char *version)
     return major > 3 || (major == 3 && minor >= 10);
 }
 
+/* All that a saslauthd can say is yes or no. */
+static bool
+is_no_to_auth(const struct cm_fault *fault)
+{
+    return fault->kind == CM_FAULT_ERROR && fault->u.error.reply &&
+           fault->u.error.reply->code == 535;
+}
+
 const char *
 cm_mta_cannot(enum cm_mta mta, const struct cm_fault *fault,
               enum cm_stage stage)
 {
-    (void)stage;
     if (mta == CM_MTA_SENDMAIL && fault->kind == CM_FAULT_DUPLICATE)
         return "Sendmail delivers once to a recipient named twice";
+    if (mta == CM_MTA_SENDMAIL && stage == CM_STAGE_AUTH &&
+        fault->kind != CM_FAULT_LATENCY && !is_no_to_auth(fault))
+        return "Sendmail answers AUTH with 535 5.7.0 alone";
     return NULL;
 }

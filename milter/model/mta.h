@@ -17,6 +17,9 @@ enum cm_mta {
     CM_MTA_COUNT
 };
 
+/* All that Sendmail says to AUTH when saslauthd says no. */
+#define CM_MTA_SENDMAIL_NO "535 5.7.0 authentication failed"
+
 const char *cm_mta_name(enum cm_mta mta); /* "postfix", ... static */
 
 /* cm_mta_of - from the macro {v}, "Postfix 3.7.11" or "8.17.1.9/Debian"; NULL

@@ -114,7 +114,9 @@ match_user(const struct cm_match *match, const struct cm_event *event)
         return CM_YES;
     if (!event->user)
         return CM_UNKNOWN;
-    return verity(pattern_fits(&match->user, event->user));
+    return verity(pattern_fits(&match->user, event->user) ||
+                  (event->user_at_realm &&
+                   pattern_fits(&match->user, event->user_at_realm)));
 }
 
 static enum cm_verity

@@ -197,6 +197,24 @@ static const struct {
      "milter: { socket = \"unix:/run/a\"; };\n"
      "hook: { socket = \"unix:/run/a\"; };\n",
      ":2: hook.socket: must be another path than that of milter.socket"},
+    {"relay, no socket", "relay: { socket = \"/run/relay\"; };\n",
+     ":1: relay.socket: must be \"unix:/path\" (at most 107 bytes of path), or "
+     "empty"},
+    {"relay, saslauthd not by its path",
+     "relay: { saslauthd = \"unix:/run/mux\"; };\n",
+     ":1: relay.saslauthd: must be an absolute path of a unix socket (at most "
+     "107 bytes)"},
+    {"relay without a saslauthd", "relay: { saslauthd = \"\"; };\n",
+     ":1: relay.saslauthd: must be an absolute path of a unix socket (at most "
+     "107 bytes)"},
+    {"relay and hook on one socket",
+     "hook: { socket = \"unix:/run/a\"; };\n"
+     "relay: { socket = \"unix:/run/a\"; };\n",
+     ":2: relay.socket: must be another path than that of milter.socket and "
+     "hook.socket"},
+    {"relay and saslauthd on one socket",
+     "relay: { saslauthd = \"/run/a\";\n socket = \"unix:/run/a\"; };\n",
+     ":2: relay.socket: must be another path than relay.saslauthd"},
     {"mode as number", "milter: { socket_mode = 0660; };\n",
      ":1: milter.socket_mode: must be octal permissions as text, \"0000\" to "
      "\"0777\""},
@@ -346,6 +364,12 @@ static const struct {
      "1000000"},
     {"hook", "hook: { socket = \"unix:/run/hook\"; };\n", "hook.socket",
      "unix:/run/hook"},
+    {"relay", "relay: { socket = \"unix:/run/relay\"; };\n", "relay.socket",
+     "unix:/run/relay"},
+    {"relay, milter by TCP",
+     "milter: { socket = \"inet:8890@localhost\"; };\n"
+     "relay: { socket = \"unix:/run/relay\"; };\n",
+     "relay.saslauthd", "/run/saslauthd/mux"},
     {"mode", "milter: { socket_mode = \"600\"; };\n", "milter.socket_mode",
      "0600"},
     {"array", "admin: { domains = [ \"a.example\", \"b\" ]; };\n",
