@@ -15,8 +15,11 @@ class Postfix:
     has_smtputf8 = True
     keeps_needless_quotes = False
     refuses_control_bytes = False
+    version = r"^Postfix \d+\.\d+"
+    closes_after_521 = True
+    keeps_error_at_connect = True
     delivers_twice = True   # to a recipient that the filter adds once more
-    accepted_end = r"^250 2\.0\.0 Ok: queued as \w+$"
+    accepted_end = r"^250 2\.0\.0 Ok: queued as (\w+)$"   # the queue id
 
     def accepted(self, recipient):
         """The reply to an accepted RCPT."""
@@ -26,8 +29,8 @@ class Postfix:
         """How long it waits for the filter's reply at this stage."""
         return math.inf
 
-    def refused(self, text, recipient):
-        """What a client reads at RCPT when the filter said text."""
+    def refused(self, text, address):
+        """What a client reads at MAIL or RCPT when the filter said text."""
         return text
 
     def has_mail(self, folder):
@@ -53,8 +56,11 @@ class Sendmail:
     has_smtputf8 = False    # as Debian builds it
     keeps_needless_quotes = True
     refuses_control_bytes = True    # NUL, and CR without LF
+    version = r"^8\.\d+\.\d+"
+    closes_after_521 = False
+    keeps_error_at_connect = False
     delivers_twice = False
-    accepted_end = r"^250 2\.0\.0 \w+ Message accepted for delivery$"
+    accepted_end = r"^250 2\.0\.0 (\w+) Message accepted for delivery$"
 
     def accepted(self, recipient):
         return f"250 2.1.5 <{recipient}>... Recipient ok"
@@ -63,11 +69,11 @@ class Sendmail:
         """T=R and T=E of the lab's sendmail.mc."""
         return 300 if stage == "message" else 30
 
-    def refused(self, text, recipient):
+    def refused(self, text, address):
         if text[:3] not in ("450", "550", "553"):
             return text
-        code, enhanced, rest = text.split(" ", 2)
-        return f"{code} {enhanced} <{recipient}>... {rest}"
+        begin, rest = text[:10], text[10:]      # "450 4.2.1 "
+        return f"{begin}<{address}>... {rest}"
 
     def queue(self, folder, *kinds):
         """The files of these kinds in its queue."""

@@ -11,11 +11,14 @@ afterwards was left behind, and that is a failure. A class may say
     alone = True    it measures times: nothing runs beside it; such go first
     apart = True    each test has its own lab, and so its own process
     seconds = 70    about how long it takes: the longest begin first
+    once = True     the mail server does not matter: not run on Sendmail, unless
+                    it is named
 
-Ends with "N passed, N failed". Plain unittest was rejected for its serial
+Ends with the reasons of what was skipped and "N passed, N failed". Plain unittest was rejected for its serial
 order: most of the time here is waiting.
 """
 import argparse
+import collections
 import concurrent.futures
 import glob
 import json
@@ -71,9 +74,10 @@ def run_unit(name, report):
     skipped = len(result.skipped)
     failed = total - result.passed - skipped + sum(
         test.id().startswith("tearDownClass") for test, _ in result.errors)
+    reasons = collections.Counter(reason for _, reason in result.skipped)
     with open(report, "w", encoding="ascii") as file:
         json.dump({"passed": result.passed, "failed": failed,
-                   "skipped": skipped}, file)
+                   "skipped": reasons}, file)
 
 
 # --------------------------------------------------------------- all the units
@@ -109,7 +113,7 @@ def start_unit(name):
             counts = json.load(file)
         os.unlink(report)
     except FileNotFoundError:
-        counts = {"passed": 0, "failed": 1, "skipped": 0}
+        counts = {"passed": 0, "failed": 1, "skipped": {}}
         output += f"\n{name} did not come to its end (exit {child.returncode})"
     rest = left_behind(folder)
     if rest:
@@ -143,6 +147,9 @@ def main():
     units = {}
     for name in names:
         units.update(load(name))
+    if options.mta != "postfix" and not options.names:
+        units = {name: suite for name, suite in units.items()
+                 if not getattr(next(iter(suite)), "once", False)}
 
     def trait(name, what):
         return getattr(next(iter(units[name])), what, 0)
@@ -150,13 +157,14 @@ def main():
     alone = [name for name in units if trait(name, "alone")]
     together = sorted((name for name in units if name not in alone),
                       key=lambda name: -trait(name, "seconds"))
-    sums = {"passed": 0, "failed": 0, "skipped": 0}
+    sums = collections.Counter()
+    skipped = collections.Counter()
 
     def tell(name, outcome):
         counts, output, seconds = outcome
         print(f"=== {name} ({seconds:.1f} s)\n{output.rstrip()}\n", flush=True)
-        for key, count in counts.items():
-            sums[key] += count
+        skipped.update(counts.pop("skipped"))
+        sums.update(counts)
 
     for name in alone:
         tell(name, start_unit(name))
@@ -164,8 +172,10 @@ def main():
         jobs = {pool.submit(start_unit, name): name for name in together}
         for job in concurrent.futures.as_completed(jobs):
             tell(jobs[job], job.result())
-    if sums["skipped"]:
-        print(f"{sums['skipped']} skipped")
+    if skipped:
+        print(f"Skipped on {options.mta}:")
+    for reason, count in skipped.most_common():
+        print(f"  {count:3}  {reason}")
     print(f"{sums['passed']} passed, {sums['failed']} failed")
     return sums["failed"] > 0 or sums["passed"] == 0
 

@@ -288,6 +288,8 @@ class Attempt(LabTestCase):
 
 class AttemptWithoutRedis(LabTestCase):
 
+    once = True
+
     def test_attempt_is_not_known_and_mail_passes(self):
         inbox = self.inbox("hung")
         self.rule(ERROR, inbox=inbox, attempt={"gte": 1})

@@ -25,6 +25,8 @@ def cpu_ticks(pid):
 
 class Daemon(unittest.TestCase):
 
+    once = True
+
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)

@@ -12,6 +12,7 @@ import unittest
 
 import test_http
 from labkit import LabTestCase
+from mtas import MTA
 
 FIELDS = {"time": "1700000000000", "host": "mx1", "n": "1", "kind": "error",
           "outcome": "applied", "stage": "rcpt", "variant": "",
@@ -665,7 +666,7 @@ class Mails(LabTestCase):
         self.assertEqual(event["delay"]["askedMs"], 120)
         self.assertGreaterEqual(event["delay"]["measuredMs"], 120)
         self.assert_members(event, committed=True, stage="message", reply=None)
-        self.assertEqual(event["queueId"], re.search(r"queued as (\w+)", sent.end.text).group(1))
+        self.assertEqual(event["queueId"], re.search(MTA.accepted_end, sent.end.text).group(1))
 
     def test_blackhole_was_taken_over_and_lost_was_not(self):
         hole, lost = self.inbox("hole"), self.inbox("lost")

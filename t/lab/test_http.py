@@ -275,6 +275,8 @@ def chaos_path(address):
 
 class Case(unittest.TestCase):
     """A Redis and a chaosadmin for the whole class."""
+
+    once = True
     settings = {}
     redis_options = ()
 
@@ -1121,7 +1123,7 @@ class TestStatus(Case):
 
     def test_no_filter(self):
         status = self.status()
-        self.assertEqual(list(status), ["version", "armed", "redis", "epoch", "seq", "hosts", "alarms", "unavailable"])
+        self.assertEqual(list(status), ["version", "armed", "redis", "epoch", "seq", "hosts", "alarms", "unavailable", "mtas"])
         self.assertEqual((status["armed"], status["redis"], status["hosts"]), (True, {"up": True}, []))
         self.assertEqual(self.texts(status), [(None, "no live filter")])
         self.assertEqual(status["epoch"], self.redis.ask("GET", f"{PREFIX}:epoch"))

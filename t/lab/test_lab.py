@@ -168,6 +168,8 @@ def rcpt_code(lab, recipient):
 class Refusals(unittest.TestCase):
     """What up must not do."""
 
+    once = True
+
     def test_folder_with_other_things_is_left_alone(self):
         lab = Lab()
         self.addCleanup(lab.down)

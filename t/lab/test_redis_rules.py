@@ -13,6 +13,8 @@ REFUSE = json.dumps({"enabled": True, "randomError": {
 
 
 class RedisRules(LabTestCase):
+
+    once = True
     seconds = 40
 
     def code(self, inbox):
@@ -102,6 +104,8 @@ class RedisRules(LabTestCase):
 
 
 class Readme(LabTestCase):
+
+    once = True
 
     def test_rules_of_the_readme_are_taken(self):
         with open(os.path.join(TOP, "README.md"), encoding="utf-8") as page:

@@ -128,6 +128,8 @@ class Throttle(LabTestCase):
 
 class ThrottleWithoutRedis(LabTestCase):
 
+    once = True
+
     def test_mail_passes_when_redis_does_not_answer(self):
         inbox = self.inbox("hung")
         self.rule({"kind": "throttle", "rate": 0.01, "burst": 1}, inbox=inbox)
