@@ -6,6 +6,7 @@
  */
 #include "admin/api_status.h"
 #include "admin/api.h"
+#include "admin/api_mtas.h"
 #include "admin/keeper.h"
 #include "admin/response.h"
 #include "milter/clock.h"
@@ -226,11 +227,13 @@ cm_api_status(struct cm_api *api, const struct cm_request *req,
     json_t *redis = json_pack("{s:b}", "up", (int)up);
     if (redis && !up)
         json_object_set_new(redis, "error", json_string(err.msg));
-    json_t *json = json_pack(
-        "{s:s, s:b, s:o, s:s?, s:o, s:o, s:o, s:o}", "version", api->version,
-        "armed", (int)api->settings->armed, "redis", redis, "epoch",
-        up ? epoch : NULL, "seq", up ? json_integer(st.seq) : json_null(),
-        "hosts", st.hosts, "alarms", st.alarms, "unavailable", st.unavailable);
+    json_t *json =
+        json_pack("{s:s, s:b, s:o, s:s?, s:o, s:o, s:o, s:o, s:o}", "version",
+                  api->version, "armed", (int)api->settings->armed, "redis",
+                  redis, "epoch", up ? epoch : NULL, "seq",
+                  up ? json_integer(st.seq) : json_null(), "hosts", st.hosts,
+                  "alarms", st.alarms, "unavailable", st.unavailable, "mtas",
+                  cm_mtas_json(st.hosts));
     cm_response_json(res, 200, json);
     free(epoch);
 }

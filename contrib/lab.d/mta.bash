@@ -15,8 +15,7 @@ all_mtas='postfix sendmail'
 all_daemons="redis-server lab-maildir chaosmilter chaosadmin saslauthd $all_mtas"
 
 # Sets what depends on the mail server: the daemons in the order of starting
-# (ended in the opposite order), and where the filter's sockets lie; Sendmail has
-# no hook for commands.
+# (ended in the opposite order), and where the filter's sockets lie.
 use_mta()
 {
     local with=$1
@@ -24,12 +23,10 @@ use_mta()
         postfix)
             milter_folder=$dir/postfix/spool/chaosmilter
             milter_group=postfix
-            hook_socket=unix:$milter_folder/hook.sock
             ;;
         sendmail)
             milter_folder=$dir/sendmail/milter
             milter_group=mail
-            hook_socket=
             with='saslauthd sendmail'
             ;;
         *) die "LAB_MTA: '$1' is neither postfix nor sendmail" ;;

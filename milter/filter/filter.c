@@ -169,7 +169,9 @@ cm_filter_report(void *arg, struct cm_buf *json)
     report_unavailable(json, "drop.fin", drop_unavailable(filter, CM_DROP_FIN),
                        &comma);
     report_hook(json, filter, &comma);
-    cm_buf_puts(json, "},\"counters\":{");
+    cm_buf_puts(json, "},\"mtas\":");
+    cm_servers_report(&filter->servers, json);
+    cm_buf_puts(json, ",\"counters\":{");
     for (int i = 0; i < CM_FILTER_COUNT_MAX; i++)
         cm_buf_printf(json, "%s\"%s\":%lld", i ? "," : "", count_names[i],
                       (long long)atomic_load(&filter->counts[i]));

@@ -50,14 +50,28 @@ is_no_to_auth(const struct cm_fault *fault)
            fault->u.error.reply->code == 535;
 }
 
+static bool
+is_closing(const struct cm_fault *fault)
+{
+    return fault->u.error.reply && fault->u.error.reply->code == 421;
+}
+
 const char *
 cm_mta_cannot(enum cm_mta mta, const struct cm_fault *fault,
               enum cm_stage stage)
 {
-    if (mta == CM_MTA_SENDMAIL && fault->kind == CM_FAULT_DUPLICATE)
+    if (mta != CM_MTA_SENDMAIL)
+        return NULL;
+    if (fault->kind == CM_FAULT_DUPLICATE)
         return "Sendmail delivers once to a recipient named twice";
-    if (mta == CM_MTA_SENDMAIL && stage == CM_STAGE_AUTH &&
-        fault->kind != CM_FAULT_LATENCY && !is_no_to_auth(fault))
+    if (fault->kind == CM_FAULT_HIDE)
+        return "Sendmail asks nobody which keywords to show";
+    /* 451 4.3.2 at MAIL for every 4xx; 554 and then 550 5.0.0 for a 5xx. */
+    if (fault->kind == CM_FAULT_ERROR && stage == CM_STAGE_CONNECT &&
+        !is_closing(fault))
+        return "Sendmail gives a code and a text of its own at connect";
+    if (stage == CM_STAGE_AUTH && fault->kind != CM_FAULT_LATENCY &&
+        !is_no_to_auth(fault))
         return "Sendmail answers AUTH with 535 5.7.0 alone";
     return NULL;
 }

@@ -533,20 +533,28 @@ class LabTestCase(unittest.TestCase):
     def rule(self, fault, **members):
         """A rule of the list, in force until the test ends; its id. The fault
         is a document, or the kind of one without members."""
-        LabTestCase.counter += 1
-        name = f"rule-{os.getpid()}-{LabTestCase.counter}"
-        document = dict(members, fault={"kind": fault}
-                        if isinstance(fault, str) else fault)
-        answer = self.lab.redis_cli("FCALL", "cm_set", "0", "rule", name,
-                                    json.dumps(document))
-        if not answer.startswith("rev"):
-            raise AssertionError(f"cm_set rule {document}: {answer}")
-        self.addCleanup(self.lab.redis_cli, "FCALL", "cm_del", "0", "rule", name)
+        return self.rules(dict(members, fault={"kind": fault}
+                               if isinstance(fault, str) else fault))[0]
+
+    def rules(self, *documents):
+        """The same for many, in force all at once."""
+        names = []
+        for document in documents:
+            LabTestCase.counter += 1
+            name = f"rule-{os.getpid()}-{LabTestCase.counter}"
+            answer = self.lab.redis_cli("FCALL", "cm_set", "0", "rule", name,
+                                        json.dumps(document))
+            if not answer.startswith("rev"):
+                raise AssertionError(f"cm_set rule {document}: {answer}")
+            self.addCleanup(self.lab.redis_cli, "FCALL", "cm_del", "0", "rule",
+                            name)
+            names.append(name)
         self.lab.settle()
-        broken = self.lab.status()["hosts"][0]["broken"]
-        if name in json.dumps(broken):
-            raise AssertionError(f"the filter refuses {document}: {broken}")
-        return name
+        broken = json.dumps(self.lab.status()["hosts"][0]["broken"])
+        for name, document in zip(names, documents):
+            if name in broken:
+                raise AssertionError(f"the filter refuses {document}: {broken}")
+        return names
 
     def smtp(self, **options):
         """A greeted SMTP session; closed when the test ends."""

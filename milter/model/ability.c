@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Each row was seen on Postfix 3.7.11 and Sendmail 8.17.1.9 and is held by the
+ * lab tests that it names, which run on both. Asking a running mail server was
+ * rejected: the milter protocol has no word for any of it.
+ */
+#include "milter/model/ability.h"
+
+/* The last three: unknown, Postfix, Sendmail. */
+static const struct cm_ability abilities[] = {
+    {"error.connect",
+     "error at CONNECT",
+     "test_mtas.Greeting",
+     {NULL,
+      "partly: told at MAIL, after a banner of its own; 421 at once, with "
+      "its own text",
+      "partly: 421 alone, with its own text"}},
+    {"error.helo",
+     "error at HELO",
+     "test_mtas.Greeting",
+     {NULL, "yes: with the command hook; else told at MAIL, 421 at once",
+      "partly: told at MAIL, 421 at once"}},
+    {"error.auth",
+     "error at AUTH",
+     "test_hook.Replies",
+     {NULL, "yes: with the command hook (from 3.10 on, 4xx alone)",
+      "no: it tells a filter nothing of AUTH"}},
+    {"error.command",
+     "error at STARTTLS, NOOP, RSET, VRFY or QUIT",
+     "test_hook.Commands",
+     {NULL, "yes: with the command hook (from 3.10 on, 4xx alone)",
+      "no: it tells a filter nothing of them"}},
+    {"error.mail", "error at MAIL", "test_mtas.Replies", {NULL, "yes", "yes"}},
+    {"error.rcpt", "error at RCPT", "test_mtas.Replies", {NULL, "yes", "yes"}},
+    {"error.data", "error at DATA", "test_mtas.Replies", {NULL, "yes", "yes"}},
+    {"error.message",
+     "error after the message",
+     "test_mtas.Replies",
+     {NULL, "yes", "yes"}},
+    {"reply.text",
+     "text of a reply, byte for byte",
+     "test_mtas.Replies",
+     {NULL, "yes",
+      "partly: at MAIL and RCPT, ADDRESS and ... come before it with "
+      "450, 550 and 553"}},
+    {"reply.521",
+     "521 ends the session",
+     "test_mtas.Replies",
+     {NULL, "yes", "no: only 421 does"}},
+    {"latency.mail",
+     "latency at CONNECT, HELO, MAIL, RCPT or DATA",
+     "test_latency.LatencyAtStages",
+     {NULL, "yes", "partly: shorter than milter.sendmail_reply_timeout_s"}},
+    {"latency.command",
+     "latency at AUTH, STARTTLS, NOOP, RSET, VRFY or QUIT",
+     "test_hook.Commands",
+     {NULL, "yes: with the command hook",
+      "no: it tells a filter nothing of them"}},
+    {"latency.message",
+     "latency after the message",
+     "test_latency.LongLatency",
+     {NULL, "yes", "partly: shorter than milter.sendmail_message_timeout_s"}},
+    {"hide",
+     "EHLO keywords hidden",
+     "test_hook.Keywords",
+     {NULL, "yes: with the command hook", "no: it asks nobody which to show"}},
+    {"drop.rst", "drop by RST", "test_drop.Wire", {NULL, "yes", "yes"}},
+    {"drop.fin", "drop by FIN", "test_drop.Wire", {NULL, "yes", "yes"}},
+    {"drop.lost",
+     "drop, and the message is lost",
+     "test_drop.Counts",
+     {NULL, "yes", "yes"}},
+    {"drop.ackLost",
+     "drop, and the message is delivered",
+     "test_drop.Counts",
+     {NULL, "yes", "yes"}},
+    {"greylist", "greylist", "test_greylist.Greylist", {NULL, "yes", "yes"}},
+    {"blackhole", "blackhole", "test_faults.Neighbours", {NULL, "yes", "yes"}},
+    {"throttle", "throttle", "test_throttle.Throttle", {NULL, "yes", "yes"}},
+    {"sequence", "sequence", "test_sequence.Sequence", {NULL, "yes", "yes"}},
+    {"quarantine",
+     "quarantine",
+     "test_message_faults.Quarantine",
+     {NULL, "yes", "yes"}},
+    {"duplicate",
+     "duplicate",
+     "test_message_faults.Copies",
+     {NULL, "yes", "no: delivers once to a recipient named twice"}},
+    {"misdeliver",
+     "misdelivery",
+     "test_message_faults.Copies",
+     {NULL, "yes", "yes"}},
+    {"mutate", "mutation", "test_message_faults.Mutate", {NULL, "yes", "yes"}},
+    {"smtputf8",
+     "recipients with SMTPUTF8",
+     "test_addresses.Addresses",
+     {NULL, "yes", "no: Debian builds it without"}},
+};
+
+const struct cm_ability *
+cm_abilities(size_t *n_r)
+{
+    *n_r = sizeof abilities / sizeof *abilities;
+    return abilities;
+}
