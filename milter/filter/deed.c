@@ -67,23 +67,33 @@ cm_deed_record(struct cm_session *session, milter ctx,
     cm_incident_close(session->filter, &incident, outcome, detail);
 }
 
+/* smfi_setmlreply() makes up an enhanced code, "4.0.0", where there is none
+ * (libmilter 8.17.1); its elder sister does not, and takes one line. */
+static bool
+hand_over(milter ctx, const struct cm_reply *reply)
+{
+    char code[4];
+    char *l[CM_REPLY_LINES_MAX] = {NULL};
+    snprintf(code, sizeof code, "%d", reply->code);
+    if (!reply->enhanced[0])
+        return smfi_setreply(ctx, code, NULL, reply->wire[0]) == MI_SUCCESS;
+    for (size_t i = 0; i < reply->nlines && i < CM_REPLY_LINES_MAX; i++)
+        l[i] = reply->wire[i];
+    /* The first NULL ends the list. */
+    return smfi_setmlreply(ctx, code, reply->enhanced, l[0], l[1], l[2], l[3],
+                           l[4], l[5], l[6], l[7], l[8], l[9], l[10], l[11],
+                           l[12], l[13], l[14], l[15], l[16], l[17], l[18],
+                           l[19], l[20], l[21], l[22], l[23], l[24], l[25],
+                           l[26], l[27], l[28], l[29], l[30], l[31],
+                           NULL) == MI_SUCCESS;
+}
+
 /* Hands a reply to libmilter: the class of the code decides what must be
  * returned. SMFIS_CONTINUE when libmilter will not take it. */
 static int
 set_reply(milter ctx, const struct cm_reply *reply)
 {
-    char code[4];
-    char *l[CM_REPLY_LINES_MAX] = {NULL};
-    snprintf(code, sizeof code, "%d", reply->code);
-    for (size_t i = 0; i < reply->nlines && i < CM_REPLY_LINES_MAX; i++)
-        l[i] = reply->wire[i];
-    /* The first NULL ends the list. */
-    if (smfi_setmlreply(ctx, code, reply->enhanced[0] ? reply->enhanced : NULL,
-                        l[0], l[1], l[2], l[3], l[4], l[5], l[6], l[7], l[8],
-                        l[9], l[10], l[11], l[12], l[13], l[14], l[15], l[16],
-                        l[17], l[18], l[19], l[20], l[21], l[22], l[23], l[24],
-                        l[25], l[26], l[27], l[28], l[29], l[30], l[31],
-                        NULL) != MI_SUCCESS)
+    if (!hand_over(ctx, reply))
         return SMFIS_CONTINUE;
     return cm_reply_is_temporary(reply) ? SMFIS_TEMPFAIL : SMFIS_REJECT;
 }

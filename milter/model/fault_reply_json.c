@@ -99,6 +99,11 @@ build_reply(struct cm_draft *draft, int usual_code, const char *usual,
         cm_draft_complain(draft, "enhanced", "%s", fault);
     if (fault || !lines.good)
         return NULL;
+    fault = cm_reply_check_lines(lines.n, enhanced);
+    if (fault) {
+        cm_draft_complain(draft, "text", "%s", fault);
+        return NULL;
+    }
     if (cm_reply_new(&reply, code, enhanced, lines.at, lines.n, NULL) != CM_OK)
         draft->status = CM_ENOMEM; /* all else was checked */
     return reply;

@@ -268,8 +268,8 @@ static const struct cm_member effect_members[] = {
      .choices = distributions},
     {.name = "stage",
      .type = CM_MEMBER_CHOICE,
-     .choices = CM_MEMBER_TEXTS("connect", "helo", "auth", "mail", "rcpt",
-                                "data", "message")},
+     .choices = CM_MEMBER_TEXTS("connect", "helo", "mail", "rcpt", "data",
+                                "message")},
     CM_MEMBER_ROW_END,
 };
 

@@ -74,6 +74,16 @@ cm_reply_check_line(const char *line, size_t len)
     return NULL;
 }
 
+const char *
+cm_reply_check_lines(size_t nlines, const char *enhanced)
+{
+    if (nlines < 1 || nlines > CM_REPLY_LINES_MAX)
+        return "must have 1 to 32 lines";
+    if (nlines > 1 && (!enhanced || !*enhanced))
+        return "must be one line where there is no enhanced status code";
+    return NULL;
+}
+
 static enum cm_status
 check(int code, const char *enhanced, const char *const *lines, size_t nlines,
       struct cm_err *err)
@@ -84,9 +94,9 @@ check(int code, const char *enhanced, const char *const *lines, size_t nlines,
     fault = cm_reply_check_enhanced(code, enhanced);
     if (fault)
         return cm_err_set(err, CM_EINVAL, "enhanced %s", fault);
-    if (nlines < 1 || nlines > CM_REPLY_LINES_MAX)
-        return cm_err_set(err, CM_EINVAL, "text must have 1 to %d lines",
-                          CM_REPLY_LINES_MAX);
+    fault = cm_reply_check_lines(nlines, enhanced);
+    if (fault)
+        return cm_err_set(err, CM_EINVAL, "text %s", fault);
     for (size_t i = 0; i < nlines; i++) {
         fault = cm_reply_check_line(lines[i], strlen(lines[i]));
         if (fault)

@@ -12,7 +12,8 @@
  * or read, and immutable afterwards. What libmilter refuses or the MTAs mangle
  * (measured on libmilter 8.17.1, Postfix 3.7, Sendmail 8.17) cannot be built:
  * a code outside 400..599, an enhanced code of another class (RFC 3463 2),
- * bytes outside 0x20..0x7E, more than 32 lines or 480 bytes in one.
+ * bytes outside 0x20..0x7E, more than 32 lines or 480 bytes in one, several
+ * lines without an enhanced code.
  */
 #define CM_REPLY_LINES_MAX      32
 #define CM_REPLY_LINE_BYTES_MAX 480
@@ -29,7 +30,8 @@ struct cm_reply {
  * cm_reply_new - a reply owning copies of its texts.
  *
  * enhanced  NULL or "" for a reply without an enhanced status code
- * lines     nlines strings, 1..32, none empty
+ * lines     nlines strings, 1..32, none empty; without an enhanced status code
+ *           one alone: libmilter cannot say more
  *
  * Returns CM_OK; CM_EINVAL (err names what is wrong: code, enhanced or the line
  * by number); CM_ENOMEM. Source: RFC 5321 4.2, RFC 3463, smfi_setmlreply(3).
@@ -45,6 +47,9 @@ void cm_reply_free(struct cm_reply **reply);
 const char *cm_reply_check_code(long long code);
 const char *cm_reply_check_enhanced(int code, const char *enhanced);
 const char *cm_reply_check_line(const char *line, size_t len);
+
+/* cm_reply_check_lines - of how many there are; enhanced may be NULL. */
+const char *cm_reply_check_lines(size_t nlines, const char *enhanced);
 
 /* cm_reply_parse_step - "451 4.7.1 text" or "421 text" as one line of reply. A
  * bare "451" gets the default enhanced code and text, "451 4.7.1" the text. */

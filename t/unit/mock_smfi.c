@@ -49,6 +49,12 @@ smfi_setmlreply(SMFICTX *ctx, const char *code, const char *enhanced, ...)
     return MI_SUCCESS;
 }
 
+int
+smfi_setreply(SMFICTX *ctx, char *code, char *enhanced, char *line)
+{
+    return smfi_setmlreply(ctx, code, enhanced, line, NULL);
+}
+
 /* One line of what was asked of the MTA, in its order. */
 __attribute__((format(printf, 2, 3))) static int
 note_edit(unsigned long action, const char *format, ...)

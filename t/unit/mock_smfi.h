@@ -16,7 +16,7 @@ struct mock_smfi {
     void *priv;
     /* what the "MTA" has */
     const char *queue_id, *auth_authen, *version; /* macros; NULL: absent */
-    bool refuse_reply;                            /* smfi_setmlreply fails */
+    bool refuse_reply;                            /* smfi_set*reply fail */
     bool refuse_delete;                           /* smfi_delrcpt fails */
     const char *refuse_adding; /* smfi_addrcpt of this one fails; "*": any */
     unsigned long refuse;      /* SMFIF_ bits: what changes the message fails */

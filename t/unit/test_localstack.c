@@ -285,9 +285,9 @@ static const struct {
      "property x should not exist"},
     {"lognormal of nothing", "{\"latency\":0,\"distribution\":\"lognormal\"}",
      CM_EINVAL, "distribution lognormal needs a latency and a jitter above 0"},
-    {"stage", "{\"latency\":1,\"stage\":\"MAIL\"}", CM_EINVAL,
-     "stage must be one of the following values: connect, helo, auth, mail, "
-     "rcpt, data, message"},
+    {"stage", "{\"latency\":1,\"stage\":\"auth\"}", CM_EINVAL,
+     "stage must be one of the following values: connect, helo, mail, rcpt, "
+     "data, message"},
     {"no object", "100", CM_EINVAL, "body must be a JSON object"},
 };
 

@@ -113,16 +113,24 @@ test_reply_new_lines_are_limited_and_numbered(void **state)
     (void)state;
     for (size_t i = 0; i <= CM_REPLY_LINES_MAX; i++)
         lines[i] = "line";
-    assert_int_equal(cm_reply_new(&reply, 450, "", lines, 32, &err), CM_OK);
+    assert_int_equal(cm_reply_new(&reply, 450, "4.2.0", lines, 32, &err),
+                     CM_OK);
     assert_int_equal(reply->nlines, 32);
     cm_reply_free(&reply);
-    assert_int_equal(cm_reply_new(&reply, 450, "", lines, 33, &err), CM_EINVAL);
+    assert_int_equal(cm_reply_new(&reply, 450, "4.2.0", lines, 33, &err),
+                     CM_EINVAL);
     assert_string_equal(err.msg, "text must have 1 to 32 lines");
-    assert_int_equal(cm_reply_new(&reply, 450, "", lines, 0, &err), CM_EINVAL);
+    assert_int_equal(cm_reply_new(&reply, 450, "4.2.0", lines, 0, &err),
+                     CM_EINVAL);
     lines[6] = "\x7f";
-    assert_int_equal(cm_reply_new(&reply, 450, "", lines, 9, &err), CM_EINVAL);
+    assert_int_equal(cm_reply_new(&reply, 450, "4.2.0", lines, 9, &err),
+                     CM_EINVAL);
     assert_string_equal(err.msg,
                         "line 7 must be printable ASCII without line breaks");
+    assert_int_equal(cm_reply_new(&reply, 450, "", lines, 2, &err), CM_EINVAL);
+    assert_string_equal(
+        err.msg,
+        "text must be one line where there is no enhanced status code");
 }
 
 static void
@@ -141,12 +149,12 @@ test_reply_new_without_memory(void **state)
     struct cm_err err;
     (void)state;
     failing_alloc_arm(1);
-    enum cm_status status = cm_reply_new(&reply, 451, "", lines, 2, &err);
+    enum cm_status status = cm_reply_new(&reply, 451, "4.3.0", lines, 2, &err);
     assert_true(failing_alloc_disarm());
     assert_int_equal(status, CM_ENOMEM);
     assert_null(reply);
     failing_alloc_arm(2); /* it needs one block only */
-    status = cm_reply_new(&reply, 451, "", lines, 2, &err);
+    status = cm_reply_new(&reply, 451, "4.3.0", lines, 2, &err);
     assert_false(failing_alloc_disarm());
     assert_int_equal(status, CM_OK);
     cm_reply_free(&reply);

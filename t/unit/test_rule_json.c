@@ -122,6 +122,9 @@ static const struct {
      "{\"kind\":\"error\",\"code\":554,\"enhanced\":\"5.7.1\","
      "\"text\":[\"one %\",\"two\"]}",
      "rcpt", "error 554 5.7.1|one %/554 5.7.1|two"},
+    {"error of several lines without an enhanced code",
+     "{\"kind\":\"error\",\"enhanced\":\"\",\"text\":[\"a\",\"b\"]}", NULL,
+     "fault.text must be one line where there is no enhanced status code"},
     {"error without an enhanced code",
      "{\"kind\":\"error\",\"code\":421,\"enhanced\":\"\",\"text\":\"bye\"}",
      "rcpt", "error 421 |bye"},
