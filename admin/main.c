@@ -39,8 +39,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#define CM_MAIN_POOL_LINKS  (CM_HTTP_THREADS + 1) /* and the keeper's */
 #define CM_MAIN_PATIENCE_MS 700
+
+struct store {
+    struct cm_pool *pool;
+    struct cm_commits *commits;
+};
 
 struct daemon {
     const char *settings_path;
@@ -48,8 +52,9 @@ struct daemon {
     struct cm_listen listen;
     struct cm_api api;
     struct cm_auth *auth;
-    struct cm_pool *pool;
-    struct cm_commits *commits;
+    struct store store; /* for the requests */
+    struct store own;   /* the keeper's, so that a second in which Redis is busy
+                           with one of them is no outage to all */
     struct cm_keeper *keeper;
     struct cm_feed *feed;
     struct cm_streams *streams;
@@ -183,10 +188,28 @@ start_feed(struct daemon *d, const struct cm_link_opts *link,
 }
 
 static enum cm_status
+open_store(struct store *store, const struct cm_settings *s,
+           const struct cm_link_opts *link, int links, struct cm_err *err)
+{
+    bool fold = strcmp(s->address.local_part_case, "insensitive") == 0;
+    enum cm_status status = cm_pool_new(&store->pool, link, links, err);
+    if (status == CM_OK)
+        status = cm_commits_new(&store->commits, store->pool, s->redis.prefix,
+                                fold, (int)s->redis.command_timeout_ms, err);
+    return status;
+}
+
+static void
+close_store(struct store *store)
+{
+    cm_commits_free(&store->commits);
+    cm_pool_free(&store->pool);
+}
+
+static enum cm_status
 start_store(struct daemon *d, struct cm_err *err)
 {
     const struct cm_settings *s = d->settings;
-    bool fold = strcmp(s->address.local_part_case, "insensitive") == 0;
     struct cm_link_opts link = {
         .address = s->redis.address,
         .username = s->redis.username,
@@ -197,12 +220,11 @@ start_store(struct daemon *d, struct cm_err *err)
         .client_name = "chaosadmin",
     };
     enum cm_status status =
-        cm_pool_new(&d->pool, &link, CM_MAIN_POOL_LINKS, err);
+        open_store(&d->store, s, &link, CM_HTTP_THREADS, err);
     if (status == CM_OK)
-        status = cm_commits_new(&d->commits, d->pool, s->redis.prefix, fold,
-                                (int)s->redis.command_timeout_ms, err);
+        status = open_store(&d->own, s, &link, 1, err);
     if (status == CM_OK)
-        status = cm_keeper_start(&d->keeper, d->commits,
+        status = cm_keeper_start(&d->keeper, d->own.commits,
                                  d->has_triggers ? &d->triggers : NULL, err);
     if (status == CM_OK)
         status = start_feed(d, &link, err);
@@ -220,8 +242,8 @@ start_http(struct daemon *d, struct cm_err *err)
     d->api = (struct cm_api){
         .settings = s,
         .auth = d->auth,
-        .pool = d->pool,
-        .commits = d->commits,
+        .pool = d->store.pool,
+        .commits = d->store.commits,
         .keeper = d->keeper,
         .streams = d->streams,
         .version = PACKAGE_VERSION,
@@ -260,8 +282,8 @@ stop(struct daemon *d)
     cm_streams_stop(&d->streams);
     cm_feed_free(&d->feed);
     cm_keeper_stop(&d->keeper);
-    cm_commits_free(&d->commits);
-    cm_pool_free(&d->pool);
+    close_store(&d->own);
+    close_store(&d->store);
     if (d->listen.fd >= 0)
         close(d->listen.fd);
     cm_tls_free(&d->tls);
