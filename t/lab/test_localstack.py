@@ -6,7 +6,8 @@ import threading
 import time
 import unittest
 
-from labkit import wait_until
+from labkit import LabTestCase, Smtp, make_message, wait_until
+from mtas import MTA
 from test_http import Case
 
 FAULTS = "/chaos/faults"
@@ -21,7 +22,8 @@ C = {"service": "*@example.net", "error": {"statusCode": 550, "code": "5.7.1", "
 class Faults(Case):
 
     def setUp(self):
-        self.assertEqual(self.admin.post(FAULTS, []).status, 200)
+        # Redis may be busy with ten thousand rules of the test before.
+        wait_until("an empty list", lambda: self.admin.post(FAULTS, []).status == 200)
 
     def patch(self, rules, query="", **headers):
         return self.admin.call("PATCH", FAULTS + query, rules, **headers)
@@ -361,6 +363,317 @@ class Unarmed(Case):
                                  ("POST", "/_localstack" + FAULTS, [{}])):
             self.fails(self.admin.call(verb, path, body), 403)
         self.assertEqual(self.redis.ask("EXISTS", "{cm}:seq"), 0)
+
+
+# ------------------------------------------------------------------- the mail
+
+class FaceCase(LabTestCase):
+    """A lab whose rules of all faces are gone again after each test."""
+
+    def setUp(self):
+        super().setUp()
+        self.addCleanup(self.quiet)
+
+    def put(self, method, path, body):
+        answer = self.lab.http(method, path, body)
+        self.assertEqual(answer.status, 200, answer.text)
+        return answer.json
+
+    def faults(self, *rules):
+        self.put("POST", FAULTS, list(rules))
+        self.lab.settle()
+
+    def rule(self, name, **document):
+        self.lab.redis_cli("FCALL", "cm_set", "0", "rule", name, json.dumps(document))
+
+    def quiet(self):
+        self.put("POST", FAULTS, [])
+        self.put("POST", EFFECTS, {"latency": 0})
+        self.put("PUT", "/api/v1/chaos", {})
+        for name in self.lab.redis("FCALL", "cm_list", 0, "rule"):
+            self.lab.redis("FCALL", "cm_del", 0, "rule", name)
+        self.lab.settle()
+
+    def reply(self, recipient, sender="sender@example.org", **options):
+        """What RCPT is answered."""
+        client = self.smtp(**options)
+        self.assertEqual(client.mail(sender).code, 250)
+        return client.rcpt(recipient).text
+
+    def refused(self, text, recipient):
+        self.assertEqual(self.reply(recipient), MTA.refused(text, recipient))
+
+    def accepted(self, recipient, **options):
+        self.assertEqual(self.reply(recipient, **options), MTA.accepted(recipient))
+
+    def events(self, rule):
+        entries = self.lab.redis("XRANGE", "{cm}:ev", "-", "+") or []
+        events = [dict(zip(fields[::2], fields[1::2])) for _, fields in entries]
+        return [event for event in events if event["rule"].startswith(rule)]
+
+
+class Conditions(FaceCase):
+    seconds = 40
+
+    def test_the_recipient_and_the_default_error(self):
+        a, b = self.inbox("a"), self.inbox("b")
+        self.faults({"service": a})
+        self.refused("451 4.3.0 Service unavailable", a)
+        self.refused("451 4.3.0 Service unavailable", a.upper())
+        self.accepted(b)
+        event = wait_until("the event", lambda: self.events("fault:"))[-1]
+        self.assertRegex(event["rule"], r"^fault:\d+\.1$")
+
+    def test_error_as_asked_for(self):
+        a = self.inbox("a")
+        self.faults({"inbox": a, "error": {"statusCode": 554, "code": "5.7.1", "message": ["100% no", "go away"]}})
+        self.assertEqual(self.reply(a), "554-5.7.1 100% no\n554 5.7.1 go away")
+        self.faults({"inbox": a, "error": {"statusCode": 452}})
+        self.refused("452 4.3.0 Service unavailable", a)
+        self.faults({"inbox": a, "error": {"statusCode": 554}})
+        self.refused("554 5.3.0 Service unavailable", a)
+
+    def test_everything_fails_but_for_the_protected(self):
+        a = self.inbox("a")
+        self.faults({})
+        self.refused("451 4.3.0 Service unavailable", a)
+        self.accepted("postmaster@example.com")
+        self.faults()
+        self.accepted(a)
+
+    def test_globs_domains_senders_and_clients(self):
+        a = self.inbox("a")
+        other = a.replace("@example.com", "@example.net")
+        text = "451 4.3.0 Service unavailable"
+        for rule, hits, passes in (
+                ({"inbox": "a-*@example.com"}, [(a, {})], [(other, {})]),
+                ({"region": "example.com"}, [(a, {})], [(other, {})]),
+                ({"sender": "<>"}, [(a, {"sender": ""})], [(a, {})]),
+                ({"sender": "*@bad.example"}, [(a, {"sender": "x@bad.example"})], [(a, {})]),
+                ({"client": "127.0.5.0/24"}, [(a, {"source": "127.0.5.9"})], [(a, {"source": "127.0.6.9"})]),
+                ({"client": "127.0.5.1", "inbox": a}, [(a, {"source": "127.0.5.1"})],
+                 [(a, {}), (other, {"source": "127.0.5.1"})])):
+            with self.subTest(rule=rule):
+                self.faults(rule)
+                for recipient, how in hits:
+                    self.assertEqual(self.reply(recipient, **how), MTA.refused(text, recipient))
+                for recipient, how in passes:
+                    self.accepted(recipient, **how)
+
+    def test_stages(self):
+        a, source = self.inbox("a"), "127.0.7.1"
+        refusal = {"client": source, "error": {"statusCode": 452, "message": "here"}}
+        for stage, step in (("MAIL", 0), ("mail", 0), ("RCPT", 1), ("DATA", 2), ("message", 3)):
+            with self.subTest(stage=stage):
+                self.faults({**refusal, "operation": stage})
+                client = self.smtp(source=source)
+                replies = [client.mail().code]
+                if replies[-1] == 250:
+                    replies.append(client.rcpt(a).code)
+                if replies[-1] == 250:
+                    replies.append(client.command("DATA").code)
+                if replies[-1] == 354:
+                    replies.append(client.message(make_message()).code)
+                self.assertEqual(replies, [250, 250, 354, 250][:step] + [452])
+                self.accepted(a)     # somebody else
+        self.faults({**refusal, "stage": "helo"})
+        self.assertEqual(self.reply_after_greeting(source), 452)
+        self.faults({**refusal, "stage": "connect"})
+        self.assertEqual(self.reply_after_greeting(source), 452)
+
+    def reply_after_greeting(self, source):
+        """A refusal at CONNECT or HELO is shown at MAIL at the latest."""
+        client = self.smtp_raw(source)
+        for reply in (client.banner, client.ehlo(), client.mail()):
+            if reply.code >= 400:
+                return reply.code
+        return None
+
+    def smtp_raw(self, source):
+        client = Smtp(self.lab.smtp_port, source=source)
+        self.clients.append(client)
+        return client
+
+    def test_the_first_match_wins_and_the_coin_is_part_of_it(self):
+        a = self.inbox("a")
+        text = "45{} 4.7.{} number {}"
+
+        def rule(n, **members):
+            return {"inbox": a, "error": {"statusCode": 450 + n, "code": f"4.7.{n}", "message": f"number {n}"},
+                    **members}
+
+        self.faults(rule(1, probability=0), rule(2, probability=1), rule(0))
+        self.refused(text.format(2, 2, 2), a)
+        self.put("PATCH", FAULTS + "?position=first", [rule(1)])
+        self.lab.settle()
+        self.refused(text.format(1, 1, 1), a)
+        self.faults(rule(1, probability=0.5), rule(2))
+        replies = [self.reply(a) for _ in range(60)]
+        self.assertEqual(set(replies), {text.format(n, n, n) for n in (1, 2)})
+
+    def test_any_fault_by_its_kind(self):
+        a, b = self.inbox("a"), self.inbox("b")
+        self.faults({"inbox": a, "fault": {"kind": "blackhole"}},
+                    {"inbox": b, "fault": {"kind": "latency", "ms": 300}})
+        sent = self.send(a)
+        self.assertEqual(sent.end.code, 250)
+        self.assert_not_delivered(a)
+        client = self.smtp()
+        client.mail()
+        self.assertGreaterEqual(client.rcpt(b).seconds, 0.3)
+
+    def test_bounds(self):
+        hits, past, shadow, later = (self.inbox(name) for name in ("hits", "past", "shadow", "later"))
+        soon = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 4))
+        self.faults({"inbox": hits, "maxHits": 2}, {"inbox": past, "expiresAt": "2001-01-01T00:00:00Z"},
+                    {"inbox": shadow, "mode": "shadow"}, {"inbox": later, "expiresAt": soon})
+        self.assertEqual(self.reply(later)[:3], "451")
+        self.assertEqual([self.reply(hits)[:3] for _ in range(4)], ["451", "451", "250", "250"])
+        self.accepted(past)
+        self.accepted(shadow)
+        wait_until("the shadow's event", lambda: [e for e in self.events("fault:") if e["outcome"] == "shadow"])
+        wait_until("the end of a rule", lambda: self.reply(later)[:3] == "250")
+
+    def test_of_ten_thousand_rules_the_right_one_acts_at_once(self):
+        rules = [{"inbox": f"u{i}@example.com", "error": {"statusCode": 450, "message": f"I am {i}"}}
+                 for i in range(10000)]
+        self.faults(*rules)
+        client = self.smtp()
+        client.mail()
+        for i in (9999, 0, 5000):
+            reply = client.rcpt(f"u{i}@example.com")
+            self.assertEqual(reply.text, MTA.refused(f"450 4.3.0 I am {i}", f"u{i}@example.com"))
+            self.assertLess(reply.seconds, 0.2)
+        self.assertEqual(client.rcpt("u10000@example.com").code, 250)
+
+
+class Authority(FaceCase):
+    """An inbox's configuration, then rules, faults, triggers; effects add."""
+
+    seconds = 30
+
+    def test_inbox_rule_fault_trigger(self):
+        a, b = self.inbox("a"), self.inbox("b")
+        self.put("PUT", "/api/v1/chaos", {"Recipient": {"ErrorCode": 459, "Probability": 100}})
+        self.lab.settle()
+        self.refused("459 Chaos recipient error", a)
+        self.faults({"error": {"statusCode": 458, "message": "fault"}})
+        self.refused("458 4.3.0 fault", a)
+        self.rule("r1", fault={"kind": "error", "code": 457, "text": "rule"})
+        self.lab.settle()
+        self.refused("457 4.3.0 rule", a)
+        self.lab.set_chaos(a, randomError={"enabled": True, "errorRate": 1, "code": 456, "text": "inbox"})
+        self.lab.settle()
+        self.assertEqual(self.reply(a)[:3], "456")
+        self.refused("457 4.3.0 rule", b)      # an inbox is nobody else's
+        self.lab.set_chaos(a, enabled=False)
+        self.lab.redis("FCALL", "cm_del", 0, "rule", "r1")
+        self.lab.settle()
+        self.refused("458 4.3.0 fault", a)
+        self.faults()
+        self.refused("459 Chaos recipient error", a)
+        self.put("PUT", "/api/v1/chaos", {})
+        self.lab.settle()
+        self.accepted(a)
+
+    def test_who_fails_to_act_leaves_it_to_the_next(self):
+        a = self.inbox("a")
+        self.lab.set_chaos(a, randomError={"enabled": True, "errorRate": 0})
+        self.rule("r1", probability=0, fault={"kind": "error", "code": 457})
+        self.faults({"inbox": a, "probability": 0})
+        self.put("PUT", "/api/v1/chaos", {"Recipient": {"ErrorCode": 459, "Probability": 100}})
+        self.lab.settle()
+        self.refused("459 Chaos recipient error", a)
+
+    def test_every_face_is_seen_by_the_others(self):
+        a = self.inbox("a")
+        self.lab.set_chaos(a, blackhole={"enabled": True})
+        self.rule("r1", enabled=False, fault={"kind": "error"})
+        self.faults({"inbox": a})
+        self.put("PUT", "/api/v1/chaos", {"Sender": {"Probability": 0}})
+        self.put("POST", EFFECTS, {"latency": 1})
+        kinds = {kind: self.lab.redis("FCALL", "cm_list", 0, kind)
+                 for kind in ("inbox", "rule", "fault", "trigger", "effect")}
+        self.assertIn(a, kinds["inbox"])
+        self.assertEqual(kinds["rule"], ["r1"])
+        self.assertEqual([r["id"] for r in self.lab.http("GET", FAULTS + "?view=full").json], kinds["fault"])
+        self.assertEqual(kinds["trigger"], ["authentication", "recipient", "sender"])
+        self.assertEqual(kinds["effect"], ["latency"])
+
+    def test_broken_documents_of_a_face_are_an_alarm_and_hurt_nobody(self):
+        a = self.inbox("a")
+        self.faults({"inbox": a})
+        self.lab.redis("FCALL", "cm_set", 0, "fault", "bad", '{"nonsense":1}')
+        self.lab.redis("FCALL", "cm_set", 0, "trigger", "sender", '{"Probability":1000}')
+        self.lab.redis("FCALL", "cm_set", 0, "effect", "latency", '{"latency":-5}')
+        self.lab.settle()
+        broken = wait_until("the alarm", lambda: self.lab.status()["hosts"][0]["broken"])
+        self.assertEqual({entry["key"] for entry in broken}, {"fault:bad", "trigger:sender", "effect:latency"})
+        self.refused("451 4.3.0 Service unavailable", a)
+        self.accepted(self.inbox("b"))
+
+
+class Latency(FaceCase):
+    seconds = 30
+    alone = True
+
+    def effects(self, **body):
+        self.put("POST", EFFECTS, body)
+        self.lab.settle()
+
+    def test_every_transaction_once_at_the_end_of_the_message(self):
+        a, b = self.inbox("a"), self.inbox("b")
+        self.effects(latency=400)
+        client = self.smtp()
+        for reply in (client.mail(), client.rcpt(a), client.rcpt(b), client.command("DATA")):
+            self.assertLess(reply.seconds, 0.3)
+        end = client.message(make_message())
+        self.assertEqual(end.code, 250)
+        self.assertTrue(0.4 <= end.seconds < 0.7, str(end))
+        event = wait_until("the event", lambda: self.events("effect:latency"))[-1]
+        self.assertEqual((event["kind"], event["outcome"], event["stage"], event["asked"]),
+                         ("latency", "applied", "message", "400"))
+        self.effects(latency=0)
+        self.assertLess(self.send(a).end.seconds, 0.3)
+
+    def test_it_adds_to_an_inboxs_own_and_not_to_a_refusal(self):
+        slow, refused = self.inbox("slow"), self.inbox("refused")
+        self.lab.set_chaos(slow, latency={"enabled": True, "jitter": False, "maxDelayMs": 300})
+        self.faults({"inbox": refused, "stage": "message"})
+        self.effects(latency=400)
+        end = self.send(slow).end
+        self.assertTrue(0.7 <= end.seconds < 1.0, str(end))
+        event = self.lab.wait_incident(slow, "latency")
+        self.assertTrue(300 <= int(event["measured"]) < 400, event)
+        end = self.send(refused).end
+        self.assertEqual(end.code, 451)
+        self.assertLess(end.seconds, 0.3)
+
+    def test_it_adds_to_a_blackhole(self):
+        hole = self.inbox("hole")
+        self.lab.set_chaos(hole, blackhole={"enabled": True})
+        self.effects(latency=300)
+        end = self.send(hole).end
+        self.assertEqual(end.code, 250)
+        self.assertGreaterEqual(end.seconds, 0.3)
+        self.assert_not_delivered(hole)
+
+    def test_jitter_spreads_it(self):
+        self.effects(latency=150, jitter=100)
+        client = self.smtp()
+        times = [self.send(self.inbox("j"), client=client).end.seconds for _ in range(20)]
+        self.assertGreaterEqual(min(times), 0.05)
+        self.assertLess(min(times), 0.15)
+        self.assertGreater(max(times), 0.15)
+
+    def test_another_stage(self):
+        a = self.inbox("a")
+        self.effects(latency=300, stage="rcpt")
+        client = self.smtp()
+        client.mail()
+        self.assertGreaterEqual(client.rcpt(a).seconds, 0.3)
+        self.assertGreaterEqual(client.rcpt(self.inbox("b")).seconds, 0.3)
+        self.assertLess(client.rcpt("postmaster@example.com").seconds, 0.3)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,16 @@
 """Mailpit's API: the three triggers, line by line over HTTP, how chaos is armed
 by Mailpit's names, and what the triggers do to mail."""
 import base64
+import json
+import os
+import subprocess
 import threading
 import unittest
 
-from test_http import Case
+from hookkit import HookCase, login, plain
+from labkit import Gone, LabTestCase, make_message, wait_until
+from mtas import MTA, postfix_only
+from test_http import Admin, Case
 
 CHAOS = "/api/v1/chaos"
 DEFAULTS = ('{"Sender":{"ErrorCode":451,"Probability":0},"Recipient":{"ErrorCode":451,"Probability":0},'
@@ -153,6 +159,249 @@ class Unarmed(Case):
 
     def test_the_key_comes_first(self):
         self.assertEqual(self.admin.get(CHAOS, key=None).status, 401)
+
+
+# ------------------------------------------------------------------- starting
+
+class Starting(Case):
+    """The daemons' command lines and variables."""
+
+    def setUp(self):
+        self.redis = self.new_redis()
+        self.admin = self.new_admin(self.redis, wait=False, armed=False)
+
+    def begin(self, *options, **variables):
+        """A chaosadmin that listens and is ready."""
+        with open(self.admin.log, "ab") as log:
+            self.admin.process = subprocess.Popen(
+                [self.binary("chaosadmin"), "-c", self.admin.conf, *options], stderr=log,
+                env={**os.environ, **variables})
+        wait_until("readiness", lambda: self.admin.listens() and
+                   self.admin.get("/readyz", key=None).status == 200)
+        self.addCleanup(self.admin.stop)
+
+    @staticmethod
+    def binary(name):
+        return os.path.join(os.path.dirname(os.path.abspath(os.environ["CHAOSADMIN"])), name)
+
+    def check(self, name, *options, **variables):
+        """`-n` of a daemon: exit status and what it says on stderr."""
+        done = subprocess.run([self.binary(name), "-n", "-c", self.admin.conf, *options], text=True,
+                              capture_output=True, env={**os.environ, **variables}, check=False, timeout=20)
+        return done.returncode, done.stderr
+
+    def is_armed(self):
+        return self.admin.get("/api/server-info").json["chaosEnabled"]
+
+    def test_unarmed_by_default(self):
+        self.begin()
+        self.assertFalse(self.is_armed())
+
+    def test_enable_chaos_arms(self):
+        self.begin("--enable-chaos")
+        self.assertTrue(self.is_armed())
+        self.assertEqual(self.admin.get(CHAOS).text, DEFAULTS)
+
+    def test_variable_arms(self):
+        self.begin(MP_ENABLE_CHAOS="true")
+        self.assertTrue(self.is_armed())
+
+    def test_empty_variables_are_none(self):
+        self.begin(MP_ENABLE_CHAOS="", MP_CHAOS_TRIGGERS="")
+        self.assertFalse(self.is_armed())
+
+    def test_no_is_believed(self):
+        self.begin(MP_CHAOS_TRIGGERS="Sender:451:50", CHAOSMILTER_ARMED="false")
+        self.assertFalse(self.is_armed())
+        self.assertEqual(self.redis.ask("EXISTS", "{cm}:seq"), 0)
+
+    def test_triggers_arm_and_set(self):
+        self.begin("--chaos-triggers", " Sender:450:50 , AUTH:454:7,recipients:550:1,Recipient:552:2")
+        self.assertTrue(self.is_armed())
+        self.assertEqual(self.admin.get(CHAOS).json, {
+            "Sender": {"ErrorCode": 450, "Probability": 50}, "Recipient": {"ErrorCode": 552, "Probability": 2},
+            "Authentication": {"ErrorCode": 454, "Probability": 7}})
+
+    def test_triggers_by_variable_and_the_command_line_before_it(self):
+        self.begin(MP_CHAOS_TRIGGERS="Recipient:499:9")
+        self.assertEqual(self.admin.get(CHAOS).json["Recipient"], {"ErrorCode": 499, "Probability": 9})
+        self.admin.stop()
+        self.begin("--chaos-triggers=Sender:498:8", MP_CHAOS_TRIGGERS="Recipient:499:9")
+        triggers = self.admin.get(CHAOS).json
+        self.assertEqual(triggers["Sender"], {"ErrorCode": 498, "Probability": 8})
+        self.assertEqual(triggers["Recipient"], {"ErrorCode": 451, "Probability": 0})
+
+    def test_triggers_of_the_api_outlive_a_restart_without_a_list(self):
+        self.begin("--enable-chaos")
+        self.admin.call("PUT", CHAOS, {"Sender": {"Probability": 3}})
+        self.admin.stop()
+        self.begin("--enable-chaos")
+        self.assertEqual(self.admin.get(CHAOS).json["Sender"]["Probability"], 3)
+
+    def test_triggers_wait_for_redis_and_give_way_to_a_put(self):
+        self.redis.freeze()
+        with open(self.admin.log, "ab") as log:
+            self.admin.process = subprocess.Popen(
+                [self.binary("chaosadmin"), "-c", self.admin.conf, "--chaos-triggers", "Sender:450:50"], stderr=log)
+        self.addCleanup(self.admin.stop)
+        wait_until("chaosadmin to listen", self.admin.listens)
+        self.assertEqual(self.admin.get(CHAOS).status, 503)
+        self.redis.thaw()
+        wait_until("the triggers", lambda: self.admin.get(CHAOS).status == 200 and
+                   self.admin.get(CHAOS).json["Sender"] == {"ErrorCode": 450, "Probability": 50})
+        self.admin.call("PUT", CHAOS, {"Sender": {"Probability": 1}})
+        self.assertEqual(self.admin.get(CHAOS).json["Sender"]["Probability"], 1)
+
+    def test_bad_lists_end_either_daemon_with_78_and_one_line(self):
+        for bad in ("Sender:451:101", "Sender:399:1", "Sender:600:1", "Sender:451", "Sender:451:-1", "Sender:451:5.5",
+                    "Data:451:5", "Sender:451:5,", ",", "Sender", "Sender:451:5;Recipient:451:5"):
+            with self.subTest(bad=bad):
+                for name in ("chaosadmin", "chaosmilter"):
+                    code, said = self.check(name, MP_CHAOS_TRIGGERS=bad)
+                    self.assertEqual((code, said.count("\n")), (78, 1), said)
+                    self.assertIn("MP_CHAOS_TRIGGERS: ", said)
+                code, said = self.check("chaosadmin", "--chaos-triggers", bad)
+                self.assertEqual((code, said.count("\n")), (78, 1), said)
+                self.assertIn("--chaos-triggers: ", said)
+        self.assertIn(PROBABILITY, self.check("chaosadmin", "--chaos-triggers", "Sender:451:101")[1])
+        self.assertIn(CODE, self.check("chaosadmin", "--chaos-triggers", "Sender:399:1")[1])
+        self.assertEqual(self.check("chaosadmin", "--chaos-triggers", "")[0], 78)
+        self.assertEqual(self.check("chaosmilter", MP_ENABLE_CHAOS="1")[0], 78)
+        self.assertEqual(self.check("chaosmilter", "--enable-chaos")[0], 0)
+
+    def test_no_beginning_of_a_name_arms(self):
+        for name in ("chaosadmin", "chaosmilter"):
+            for option in ("--enable", "--e", "--enable-chao"):
+                self.assertEqual(self.check(name, option)[0], 64)
+        self.assertEqual(self.check("chaosmilter", "--chaos-triggers", "Sender:451:5")[0], 64)
+
+
+# ------------------------------------------------------------------- the mail
+
+class Mail(LabTestCase):
+    seconds = 30
+
+    def tearDown(self):
+        self.put()
+        super().tearDown()
+
+    def put(self, **triggers):
+        answer = self.lab.http("PUT", CHAOS, {name: dict(zip(("ErrorCode", "Probability"), setting))
+                                              for name, setting in triggers.items()})
+        self.assertEqual(answer.status, 200, answer.text)
+        self.lab.settle()
+
+    def test_sender_at_mail_without_an_enhanced_code(self):
+        for code in (451, 550, 599, 400):
+            self.put(Sender=(code, 100))
+            client = self.smtp()
+            self.assertEqual(client.mail().text, f"{code} Chaos sender error")
+            # Usable afterwards.
+            self.assertEqual(client.command("NOOP").code, 250)
+            self.assertEqual(client.mail("other@example.org").text, f"{code} Chaos sender error")
+        self.put()
+        self.assert_passes(self.inbox(), client=client)
+
+    def test_sender_after_the_servers_own_checks(self):
+        self.put(Sender=(451, 100))
+        client = self.smtp()
+        self.assertNotIn("Chaos", client.command("MAIL FROM:<a b c>").text)
+        self.assertNotIn("Chaos", client.command("RCPT TO:<a@example.com>").text)
+        self.assertEqual(client.mail().text, "451 Chaos sender error")
+
+    def test_recipient_once_for_each_by_its_own_draw(self):
+        a, b = self.inbox("a"), self.inbox("b")
+        self.put(Recipient=(452, 100))
+        client = self.smtp()
+        self.assertEqual(client.mail().code, 250)
+        for inbox in (a, b):
+            self.assertEqual(client.rcpt(inbox).text, "452 Chaos recipient error")
+        self.put(Recipient=(452, 50))
+        client = self.smtp()
+        client.mail()
+        codes = [client.rcpt(f"n{i}@example.com").code for i in range(200)]
+        self.assertEqual(set(codes), {250, 452})
+        self.assertTrue(60 <= codes.count(452) <= 140, codes.count(452))   # 5 sigma
+
+    def test_protected_recipients_are_spared(self):
+        self.put(Recipient=(550, 100))
+        client = self.smtp()
+        client.mail()
+        self.assertEqual(client.rcpt("postmaster@example.com").code, 250)
+
+    def test_two_halves_are_three_quarters(self):
+        self.put(Sender=(451, 50), Recipient=(451, 50))
+        failed = 0
+        client = self.smtp()
+        for _ in range(200):
+            if client.mail().code != 250 or client.rcpt("x@example.com").code != 250:
+                failed += 1
+            client.command("RSET")
+        self.assertTrue(120 <= failed <= 180, failed)      # 150, 5 sigma
+
+    def test_421_closes_the_session(self):
+        self.put(Sender=(421, 100))
+        client = self.smtp()
+        self.assertEqual(client.mail().text, "421 Chaos sender error")
+        with self.assertRaises(Gone):
+            client.read_line()
+
+    def test_probability_zero_never_fires(self):
+        self.put(Sender=(451, 0), Recipient=(451, 0))
+        client = self.smtp()
+        for _ in range(50):
+            self.assertEqual(client.mail().code, 250)
+            self.assertEqual(client.rcpt("x@example.com").code, 250)
+            client.command("RSET")
+
+    def test_an_event_names_the_trigger(self):
+        inbox = self.inbox("event")
+        self.put(Recipient=(450 + 1, 100))
+        client = self.smtp()
+        client.mail()
+        client.rcpt(inbox)
+        event = self.lab.wait_incident(inbox, "error")
+        self.assertEqual((event["rule"], event["reply"]), ("trigger:recipient", "451 Chaos recipient error"))
+
+
+@postfix_only("the command hook is Postfix's")
+class Authentication(HookCase):
+    """At AUTH, before the credentials are judged."""
+
+    seconds = 30
+
+    def put(self, code=0, probability=0):
+        answer = self.lab.http("PUT", CHAOS, {"Authentication": {"ErrorCode": code, "Probability": probability}})
+        self.assertEqual(answer.status, 200, answer.text)
+        self.lab.settle()
+
+    def tearDown(self):
+        self.put()
+        super().tearDown()
+
+    def test_right_and_wrong_credentials_meet_the_same(self):
+        for code in (535, 454, 451):
+            self.put(code, 100)
+            client = self.submit()
+            for command in (plain(), plain("tester", "wrong"), login(), "AUTH CRAM-MD5"):
+                self.assertEqual(client.command(command).text, f"{code} Chaos authentication error")
+        self.put()
+        self.assert_goes_on(client)
+
+    def test_probability(self):
+        self.put(535, 50)
+        codes = []
+        for _ in range(40):
+            client = self.submit()
+            codes.append(client.command(plain()).code)
+            client.close()
+        self.assertEqual(set(codes), {235, 535})
+
+    def test_ignored_where_auth_is_not_offered(self):
+        self.put(535, 100)
+        client = self.smtp()
+        self.assertNotIn("Chaos", client.command(plain()).text)
+        self.assert_passes(self.inbox(), client=client)
 
 
 if __name__ == "__main__":
