@@ -57,7 +57,7 @@ struct hold {
     size_t heap_at;  /* index in the heap */
     int64_t next_us; /* when the timer looks at it again */
     int64_t due_us;  /* when the reply goes out */
-    int64_t began_us;
+    int64_t began_us, sent_us;
     size_t progress_left; /* bytes of a progress packet still to be sent */
     unsigned char *data;
     size_t len, sent;
@@ -197,10 +197,13 @@ detach(struct hold *hold)
     free_place();
 }
 
+/* Until the reply went out: what this thread was kept from doing afterwards is
+ * no delay to anybody. */
 static int64_t
 measured_ms(const struct hold *hold)
 {
-    return (cm_clock_mono_us() - hold->began_us) / 1000;
+    int64_t end_us = hold->sent_us ? hold->sent_us : cm_clock_mono_us();
+    return (end_us - hold->began_us) / 1000;
 }
 
 static void
@@ -243,6 +246,13 @@ push_progress(struct hold *hold)
     return result;
 }
 
+static enum push
+push_reply(struct hold *hold)
+{
+    hold->sent_us = cm_clock_mono_us();
+    return push(hold->fd, hold->data, hold->len, &hold->sent);
+}
+
 static int64_t
 next_look(const struct hold *hold, int64_t now_us)
 {
@@ -277,7 +287,7 @@ attend(struct hold *hold, int64_t now_us, enum cm_hold_end *end_r)
     if (hold->progress_left > 0)
         result = push_progress(hold);
     if (result == PUSH_DONE && due) {
-        result = push(hold->fd, hold->data, hold->len, &hold->sent);
+        result = push_reply(hold);
         if (result == PUSH_DONE) {
             *end_r = hold->left ? CM_HOLD_LEFT : CM_HOLD_SENT;
             return true;
@@ -373,7 +383,7 @@ send_now(struct hold *hold)
         if (hold->progress_left > 0)
             result = push_progress(hold);
         if (result == PUSH_DONE)
-            result = push(hold->fd, hold->data, hold->len, &hold->sent);
+            result = push_reply(hold);
         if (result != PUSH_AGAIN)
             break;
         usleep(CM_HOLD_RETRY_US);
