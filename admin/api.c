@@ -6,6 +6,7 @@
 #include "admin/api.h"
 #include "admin/api_chaos.h"
 #include "admin/api_events.h"
+#include "admin/api_halt.h"
 #include "admin/api_inboxes.h"
 #include "admin/api_localstack.h"
 #include "admin/api_mailpit.h"
@@ -23,9 +24,11 @@
 #include "milter/model/address.h"
 #include "milter/model/json.h"
 #include "milter/settings.h"
+#include "milter/store/commit.h"
 #include "milter/store/pool.h"
 
 #include <jansson.h>
+#include <stdio.h>
 #include <string.h>
 
 #define KEY    CM_ROUTE_KEY
@@ -51,6 +54,9 @@ static const struct cm_route routes[] = {
     {CM_METHOD_GET,    "/api/v1/events",           cm_api_events,       TICKET},
     {CM_METHOD_POST,   "/api/v1/events/ticket",    cm_api_ticket,       KEY},
     {CM_METHOD_GET,    "/api/sse-console/stream",  cm_api_console,      TICKET},
+    {CM_METHOD_GET,    "/api/v1/halt",             cm_api_halt_get,     KEY},
+    {CM_METHOD_POST,   "/api/v1/halt",             cm_api_halt,         KEY},
+    {CM_METHOD_POST,   "/api/v1/resume",           cm_api_resume,       KEY},
     {CM_METHOD_GET,    "/api/check-key",           cm_api_check_key,    KEY},
     {CM_METHOD_GET,    "/api/server-info",         cm_api_server_info,  KEY},
     {CM_METHOD_GET,    "/api/metrics",             cm_api_metrics,      KEY},
@@ -153,10 +159,24 @@ cm_api_admit(void *arg, struct cm_request *req, struct cm_response *res)
     return true;
 }
 
+/* What is written is written in the name of the key. */
 void
 cm_api_handle(void *arg, struct cm_request *req, struct cm_response *res)
 {
-    req->route->fn(arg, req, res);
+    struct cm_api *api = arg;
+    if (cm_method_is_safe(req->method)) {
+        req->route->fn(api, req, res);
+        return;
+    }
+    struct cm_api mine = *api;
+    char actor[CM_ACTOR_MAX + 1];
+    snprintf(actor, sizeof actor, "key:%s", req->key_id);
+    mine.commits = cm_commits_as(api->commits, actor);
+    if (mine.commits)
+        req->route->fn(&mine, req, res);
+    else
+        cm_response_fail(res, req, 503, "The server ran out of memory");
+    cm_commits_free(&mine.commits);
 }
 
 /* The query is left out: somebody may have put a key there. */

@@ -23,6 +23,9 @@ struct json_t;
  * What stands behind every path: the table of routes, who may use them, and
  * what the handlers share. The order of checks is that of VaultSandbox: path
  * and method, key (401), armed (403), body (400), inbox (404).
+ *
+ * A handler of an unsafe method gets a copy that lives as long as the request,
+ * whose commits write in the name of the request's key.
  */
 struct cm_api { /* all borrowed */
     const struct cm_settings *settings;

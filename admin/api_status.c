@@ -11,8 +11,10 @@
 #include "admin/response.h"
 #include "milter/clock.h"
 #include "milter/model/json.h"
+#include "milter/model/rfc3339.h"
 #include "milter/settings.h"
 #include "milter/store/commit.h"
+#include "milter/store/halt.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -26,8 +28,13 @@ struct status {
     json_t *hosts, *alarms, *unavailable;
     int64_t now_ms, seq;
     const char *epoch; /* NULL: Redis holds none */
+    bool halt_known;
+    struct cm_halt halt;
     size_t nlive;
 };
+
+/* A heartbeat that is at least that much younger than the halt must know it. */
+#define CM_STATUS_OBEYED_MS 1500
 
 void
 cm_api_livez(struct cm_api *api, const struct cm_request *req,
@@ -79,6 +86,9 @@ take_alarms(struct status *st, const json_t *host)
         if (json_is_string(value))
             add_alarm(st, host_name(host), json_string_value(value));
     }
+    value = json_object_get(host, "halt_problem");
+    if (json_is_string(value))
+        add_alarm(st, host_name(host), json_string_value(value));
     json_object_foreach(json_object_get(host, "unavailable"), fault, value)
     {
         json_array_append_new(st->unavailable,
@@ -161,6 +171,18 @@ compare_epochs(struct status *st)
     }
 }
 
+/* Something else under the halt's name is an alarm and no failure. */
+static enum cm_status
+ask_halt(struct cm_api *api, struct status *st, struct cm_err *err)
+{
+    enum cm_status status = cm_commit_halted(api->commits, &st->halt, err);
+    st->halt_known = status == CM_OK;
+    if (status != CM_EPROTO)
+        return status;
+    add_alarm(st, NULL, err->msg);
+    return CM_OK;
+}
+
 /* What Redis knows; a failure is returned and becomes a member of the answer.
  */
 static enum cm_status
@@ -175,11 +197,33 @@ ask_redis(struct cm_api *api, struct status *st, char **epoch_r,
     }
     st->epoch = *epoch_r;
     if (status == CM_OK)
+        status = ask_halt(api, st, err);
+    if (status == CM_OK)
         status = cm_commit_hosts(api->commits, &texts, err);
     for (size_t i = 0; status == CM_OK && texts && texts[i]; i++)
         add_host(st, texts[i]);
     cm_names_free(&texts);
     return status;
+}
+
+static void
+compare_halts(struct status *st)
+{
+    size_t i;
+    json_t *host;
+    json_array_foreach(st->hosts, i, host)
+    {
+        bool halted = json_is_true(json_object_get(host, "halted"));
+        int64_t time_ms = json_integer_value(json_object_get(host, "time_ms"));
+        if (st->halt_known && json_is_true(json_object_get(host, "alive")) &&
+            halted != st->halt.halted &&
+            !json_object_get(host, "halt_problem") &&
+            time_ms > st->halt.at_ms + CM_STATUS_OBEYED_MS)
+            add_alarm(st, host_name(host),
+                      halted ? "is halted by what it knew before Redis lost "
+                               "it: POST /api/v1/resume ends that"
+                             : "does not obey the halt");
+    }
 }
 
 static void
@@ -196,6 +240,7 @@ add_own_alarms(struct cm_api *api, struct status *st, bool redis_up,
         add_alarm(st, NULL, "no live filter");
     compare_digests(st);
     compare_epochs(st);
+    compare_halts(st);
     size_t i;
     json_t *host;
     json_array_foreach(st->hosts, i, host)
@@ -209,6 +254,17 @@ add_own_alarms(struct cm_api *api, struct status *st, bool redis_up,
                           ? "is not armed, the admin daemon is"
                           : "is armed, the admin daemon is not");
     }
+}
+
+static json_t *
+halt_json(const struct cm_halt *halt)
+{
+    char since[32];
+    if (!halt->halted)
+        return json_pack("{s:b}", "halted", 0);
+    cm_time_print(halt->at_ms, since, sizeof since);
+    return json_pack("{s:b, s:s, s:s, s:s}", "halted", 1, "since", since, "by",
+                     halt->by, "reason", halt->reason);
 }
 
 void
@@ -227,13 +283,14 @@ cm_api_status(struct cm_api *api, const struct cm_request *req,
     json_t *redis = json_pack("{s:b}", "up", (int)up);
     if (redis && !up)
         json_object_set_new(redis, "error", json_string(err.msg));
-    json_t *json =
-        json_pack("{s:s, s:b, s:o, s:s?, s:o, s:o, s:o, s:o, s:o}", "version",
-                  api->version, "armed", (int)api->settings->armed, "redis",
-                  redis, "epoch", up ? epoch : NULL, "seq",
-                  up ? json_integer(st.seq) : json_null(), "hosts", st.hosts,
-                  "alarms", st.alarms, "unavailable", st.unavailable, "mtas",
-                  cm_mtas_json(st.hosts));
+    json_t *json = json_pack(
+        "{s:s, s:b, s:o, s:o, s:s?, s:o, s:o, s:o, s:o, s:o}", "version",
+        api->version, "armed", (int)api->settings->armed, "halt",
+        up && st.halt_known ? halt_json(&st.halt) : json_null(), "redis", redis,
+        "epoch", up ? epoch : NULL, "seq",
+        up ? json_integer(st.seq) : json_null(), "hosts", st.hosts, "alarms",
+        st.alarms, "unavailable", st.unavailable, "mtas",
+        cm_mtas_json(st.hosts));
     cm_response_json(res, 200, json);
     free(epoch);
 }

@@ -35,6 +35,7 @@ reason(int status)
         {415, "Unsupported Media Type"},
         {417, "Expectation Failed"},
         {421, "Misdirected Request"},
+        {422, "Unprocessable Content"},
         {429, "Too Many Requests"},
         {431, "Request Header Fields Too Large"},
         {500, "Internal Server Error"},
@@ -164,15 +165,40 @@ cm_response_fail(struct cm_response *res, const struct cm_request *req,
     fail(res, req, status, text, message);
 }
 
+/* "fault.steps[2].code" as a JSON Pointer in a fragment: "#/fault/steps/2/code"
+ * (RFC 6901 6, as in the example of RFC 9457 3). */
+static void
+print_pointer(char *out, size_t cap, const char *path)
+{
+    size_t n = (size_t)snprintf(out, cap, *path ? "#/" : "#");
+    for (; *path && n + 1 < cap; path++)
+        if (*path != ']')
+            out[n++] = *path == '.' || *path == '[' ? '/' : *path;
+    out[n] = '\0';
+}
+
+/* One fault as the face's clients expect it. */
+static json_t *
+make_fault(const struct cm_request *req, const char *path, const char *text)
+{
+    char pointer[sizeof((struct cm_problem *)NULL)->path + 4];
+    if (!cm_request_is_own_api(req))
+        return json_string(text);
+    print_pointer(pointer, sizeof pointer, path);
+    return json_pack("{s:s, s:s}", "pointer", pointer, "detail", text);
+}
+
 void
 cm_response_fail_all(struct cm_response *res, const struct cm_request *req,
                      int status, const struct cm_problems *problems)
 {
+    char more[48];
     json_t *list = json_array();
     for (size_t i = 0; list && i < problems->n; i++)
-        json_array_append_new(list, json_string(problems->at[i].text));
+        json_array_append_new(
+            list, make_fault(req, problems->at[i].path, problems->at[i].text));
+    snprintf(more, sizeof more, "and %zu more", problems->dropped);
     if (list && problems->dropped > 0)
-        json_array_append_new(list,
-                              json_sprintf("and %zu more", problems->dropped));
+        json_array_append_new(list, make_fault(req, "", more));
     fail(res, req, status, cm_problems_first(problems), list);
 }

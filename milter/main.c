@@ -28,6 +28,7 @@
 #include "milter/notify.h"
 #include "milter/privs.h"
 #include "milter/settings.h"
+#include "milter/store/halt_watch.h"
 #include "milter/store/journal.h"
 #include "milter/store/replica.h"
 #include "milter/store/stateful.h"
@@ -39,6 +40,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <libmilter/mfapi.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -212,6 +214,35 @@ host_id(const struct cm_settings *settings, char *out, size_t cap)
              settings->milter.socket);
 }
 
+static void
+on_halt(void *arg, bool halted)
+{
+    struct daemon *d = arg;
+    cm_hold_release(halted);
+    if (d->filter.hook)
+        cm_hook_release(d->filter.hook);
+    if (d->filter.relay)
+        cm_relay_release(d->filter.relay);
+}
+
+/* Its file lies beside the snapshot. */
+static enum cm_status
+start_halt_watch(struct daemon *d, const struct cm_link_opts *link,
+                 struct cm_err *err)
+{
+    const char *slash = strrchr(d->settings->milter.snapshot, '/');
+    char name[NAME_MAX + 1];
+    snprintf(name, sizeof name, "%s.halted",
+             slash ? slash + 1 : d->settings->milter.snapshot);
+    struct cm_halt_watch_opts opts = {.link = *link,
+                                      .prefix = d->settings->redis.prefix,
+                                      .dir_fd = d->snapshot_dir_fd,
+                                      .name = name,
+                                      .changed = on_halt,
+                                      .arg = d};
+    return cm_halt_watch_start(&d->filter.halt, &opts, err);
+}
+
 static enum cm_status
 start_store(struct daemon *d, struct cm_err *err)
 {
@@ -255,6 +286,8 @@ start_store(struct daemon *d, struct cm_err *err)
                                  (int)s->redis.stateful_deadline_ms, err);
     if (status == CM_OK)
         status = cm_journal_start(&f->journal, &journal, err);
+    if (status == CM_OK)
+        status = start_halt_watch(d, &link, err);
     if (status == CM_OK)
         status = cm_sync_start(&f->sync, &sync, f->replica, err);
     return status;
@@ -422,6 +455,7 @@ stop(struct daemon *d)
     cm_sync_stop(d->filter.sync);
     if (d->filter.hook)
         cm_hook_remove(d->filter.hook);
+    cm_halt_watch_stop(d->filter.halt);
     cm_log_info(
         "ended sessions_left=%lld",
         (long long)atomic_load(&d->filter.counts[CM_FILTER_SESSIONS_OPEN]));

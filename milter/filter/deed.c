@@ -169,6 +169,11 @@ cm_deed_do(struct cm_session *session, milter ctx, const struct cm_fate *fate,
            unsigned others)
 {
     deed *alone = deeds[fate->fault->kind].alone;
+    if (cm_filter_halted(session->filter)) {
+        cm_deed_record(session, ctx, fate, CM_INCIDENT_UNAVAILABLE, 0,
+                       "halted");
+        return SMFIS_CONTINUE;
+    }
     const char *why = cm_fate_hindrance(session, fate);
     if (!why && !alone)
         why = "it acts at the end of a message only";

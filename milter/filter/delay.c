@@ -95,6 +95,9 @@ on_hold_end(void *arg, enum cm_hold_end end, int64_t measured_ms)
     case CM_HOLD_CUT:
         detail = "cut short: the filter stops";
         break;
+    case CM_HOLD_RELEASED:
+        detail = "cut short: chaos was halted";
+        break;
     case CM_HOLD_FAILED:
         outcome = CM_INCIDENT_SHED;
         detail = "no memory to hold the reply";

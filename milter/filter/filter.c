@@ -12,6 +12,7 @@
 #include "milter/model/address.h"
 #include "milter/model/protect.h"
 #include "milter/model/stage.h"
+#include "milter/store/halt_watch.h"
 #include "milter/store/journal.h"
 #include "milter/store/quote.h"
 #include "milter/store/sync.h"
@@ -49,7 +50,8 @@ cm_filter_count(struct cm_filter *filter, enum cm_filter_count what)
 bool
 cm_filter_is_live(const struct cm_filter *filter)
 {
-    return filter->armed && !cm_sync_stale(filter->sync);
+    return filter->armed && !cm_filter_halted(filter) &&
+           !cm_sync_stale(filter->sync);
 }
 
 void
@@ -74,6 +76,12 @@ cm_filter_protects(struct cm_filter *filter, const struct cm_address *recipient)
                   (has_base && cm_protect_covers(filter->protect, &base));
     pthread_rwlock_unlock(&filter->protect_lock);
     return covers;
+}
+
+bool
+cm_filter_halted(const struct cm_filter *filter)
+{
+    return cm_halt_watch_on(filter->halt);
 }
 
 static const char *
@@ -171,6 +179,7 @@ cm_filter_report(void *arg, struct cm_buf *json)
     report_hook(json, filter, &comma);
     cm_buf_puts(json, "},\"mtas\":");
     cm_servers_report(&filter->servers, json);
+    cm_halt_watch_report(filter->halt, json);
     cm_buf_puts(json, ",\"counters\":{");
     for (int i = 0; i < CM_FILTER_COUNT_MAX; i++)
         cm_buf_printf(json, "%s\"%s\":%lld", i ? "," : "", count_names[i],

@@ -15,6 +15,7 @@ struct cm_address;
 struct cm_attendance;
 struct cm_buf;
 struct cm_dropper;
+struct cm_halt_watch;
 struct cm_hook;
 struct cm_reply;
 struct cm_journal;
@@ -61,6 +62,7 @@ struct cm_filter {
     const char *recipient_delimiter;
     struct cm_replica *replica;
     struct cm_sync *sync;
+    struct cm_halt_watch *halt;
     struct cm_stateful *stateful;
     struct cm_journal *journal;
     struct cm_dropper *dropper; /* NULL: nothing can be cut */
@@ -95,6 +97,11 @@ void cm_filter_protect(struct cm_filter *filter, struct cm_protect *protect);
  * or without? Thread-safe. */
 bool cm_filter_protects(struct cm_filter *filter,
                         const struct cm_address *recipient);
+
+/* cm_filter_halted - must nothing be hurt now, whatever the rules say and
+ * whatever was decided before? To be asked where a fault would begin and again
+ * right before it acts. */
+bool cm_filter_halted(const struct cm_filter *filter);
 
 /* cm_filter_unavailable - why this fault cannot be done by this process, NULL
  * when it can, or when only a try will tell. The text lives as long as the

@@ -62,7 +62,7 @@ struct hold {
     unsigned char *data;
     size_t len, sent;
     struct cm_hold_wish wish;
-    bool left; /* the look said that nobody waits */
+    enum cm_hold_end end; /* SENT, unless it is cut short */
 };
 
 struct slot {
@@ -92,6 +92,7 @@ static struct {
     pthread_t thread;
     bool started;         /* under lock */
     atomic_bool stopping; /* set under lock */
+    atomic_bool released; /* set under lock: nothing may be held */
     struct slot *slots;
     size_t nslots;
     struct hold **heap; /* by next_us; max_held entries */
@@ -262,16 +263,23 @@ next_look(const struct hold *hold, int64_t now_us)
     return now_us + self.tick_us;
 }
 
-/* When nobody waits any more, now is when the reply is due: the MTA then sees
- * for itself. */
+/* When nothing may be held, or nobody waits any more, now is when the reply is
+ * due: the MTA then sees for itself. */
 static void
-look(struct hold *hold, int64_t now_us)
+cut_short(struct hold *hold, int64_t now_us)
 {
     bool early = now_us < hold->due_us;
-    if (hold->left || !hold->wish.look ||
-        hold->wish.look(hold->wish.arg, measured_ms(hold)) || !early)
+    enum cm_hold_end end = hold->end;
+    if (end != CM_HOLD_SENT)
         return;
-    hold->left = true;
+    if (atomic_load(&self.released))
+        end = CM_HOLD_RELEASED;
+    else if (hold->wish.look &&
+             !hold->wish.look(hold->wish.arg, measured_ms(hold)))
+        end = CM_HOLD_LEFT;
+    if (end == CM_HOLD_SENT || !early)
+        return;
+    hold->end = end;
     hold->due_us = now_us;
 }
 
@@ -280,7 +288,7 @@ static bool
 attend(struct hold *hold, int64_t now_us, enum cm_hold_end *end_r)
 {
     enum push result = PUSH_DONE;
-    look(hold, now_us);
+    cut_short(hold, now_us);
     bool due = now_us >= hold->due_us;
     if (hold->progress_left == 0 && !due && hold->wish.progress)
         hold->progress_left = sizeof progress_packet;
@@ -289,7 +297,7 @@ attend(struct hold *hold, int64_t now_us, enum cm_hold_end *end_r)
     if (result == PUSH_DONE && due) {
         result = push_reply(hold);
         if (result == PUSH_DONE) {
-            *end_r = hold->left ? CM_HOLD_LEFT : CM_HOLD_SENT;
+            *end_r = hold->end;
             return true;
         }
     }
@@ -413,6 +421,19 @@ cm_hold_stop(void)
     pthread_join(self.thread, NULL);
 }
 
+void
+cm_hold_release(bool released)
+{
+    pthread_mutex_lock(&self.lock);
+    atomic_store(&self.released, released);
+    /* All alike is a heap as well. */
+    for (size_t i = 0; released && i < self.n; i++)
+        self.heap[i]->next_us = 0;
+    if (self.started)
+        pthread_cond_signal(&self.wake);
+    pthread_mutex_unlock(&self.lock);
+}
+
 /* --- what the callbacks say --- */
 
 /* Takes back what the callback asked for, and says why to whoever asked. */
@@ -502,7 +523,7 @@ cm_hold_sleep(int64_t delay_ms)
     int64_t began_us = cm_clock_mono_us();
     int64_t due_us = began_us + delay_ms * 1000;
     int64_t left_us;
-    while (!atomic_load(&self.stopping) &&
+    while (!atomic_load(&self.stopping) && !atomic_load(&self.released) &&
            (left_us = due_us - cm_clock_mono_us()) > 0)
         usleep(
             (useconds_t)(left_us < CM_HOLD_NAP_US ? left_us : CM_HOLD_NAP_US));
@@ -570,6 +591,8 @@ hold_begin(int fd, const struct iovec *iov, int iovcnt, size_t total)
     pthread_mutex_lock(&self.lock);
     bool stopping = atomic_load(&self.stopping);
     if (!stopping) {
+        if (atomic_load(&self.released))
+            hold->next_us = 0;
         slot_of(fd)->hold = hold;
         atomic_store(&slot_of(fd)->held, true);
         heap_add(hold);

@@ -19,11 +19,12 @@
  * thread when the reply goes out, on the session's thread when it closes, and
  * on the stopping thread in cm_hold_stop. */
 enum cm_hold_end {
-    CM_HOLD_SENT,  /* the reply went out */
-    CM_HOLD_LEFT,  /* sent early, because the look said that nobody waits */
-    CM_HOLD_GONE,  /* the MTA had closed the session */
-    CM_HOLD_CUT,   /* sent early, because the daemon stops */
-    CM_HOLD_FAILED /* sent at once: no memory to keep it in */
+    CM_HOLD_SENT,     /* the reply went out */
+    CM_HOLD_LEFT,     /* sent early, because the look said that nobody waits */
+    CM_HOLD_GONE,     /* the MTA had closed the session */
+    CM_HOLD_CUT,      /* sent early, because the daemon stops */
+    CM_HOLD_RELEASED, /* sent early, because nothing may be held now */
+    CM_HOLD_FAILED    /* sent at once: no memory to keep it in */
 };
 typedef void cm_hold_done(void *arg, enum cm_hold_end end, int64_t measured_ms);
 
@@ -55,6 +56,10 @@ enum cm_status cm_hold_start(const struct cm_hold_opts *opts,
  * holds are refused. */
 void cm_hold_stop(void);
 
+/* cm_hold_release - true: every held reply goes out now, and none is held until
+ * false. The timer thread sends them, so this does not wait. Any thread. */
+void cm_hold_release(bool released);
+
 /*
  * cm_hold_enter - first thing in every callback: the descriptor of the session
  * that this thread just read a command from, or -1 when that is not known.
@@ -85,8 +90,8 @@ enum cm_hold_answer {
 enum cm_hold_answer cm_hold_until(int fd, const struct cm_hold_wish *wish);
 
 /* cm_hold_sleep - the way out when holding is not possible: wait on this thread
- * (other sessions of this worker wait too), until done or until the daemon
- * stops. Returns the milliseconds waited. */
+ * (other sessions of this worker wait too), until done, released or until the
+ * daemon stops. Returns the milliseconds waited. */
 int64_t cm_hold_sleep(int64_t delay_ms);
 
 size_t cm_hold_count(void);   /* replies held now */

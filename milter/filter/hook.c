@@ -48,6 +48,12 @@ cm_hook_quiet(struct cm_hook *hook)
 }
 
 void
+cm_hook_release(struct cm_hook *hook)
+{
+    cm_server_wake(&hook->server);
+}
+
+void
 cm_hook_remove(struct cm_hook *hook)
 {
     cm_server_remove(&hook->server);

@@ -43,6 +43,10 @@ enum cm_status cm_hook_start(struct cm_hook *hook, struct cm_filter *filter,
  * process lives, for without an answer Postfix ends the session. */
 void cm_hook_quiet(struct cm_hook *hook);
 
+/* cm_hook_release - everything is halted (cm_filter_halted): let every command
+ * go that is held. Any thread, also before cm_hook_start; does not wait. */
+void cm_hook_release(struct cm_hook *hook);
+
 /* cm_hook_remove - take the socket's name away. */
 void cm_hook_remove(struct cm_hook *hook);
 

@@ -131,6 +131,12 @@ static void
 carry_out(struct cm_hook_desk *desk, struct cm_hook_caller *caller,
           const struct cm_question *question, struct cm_ruling *ruling)
 {
+    if (ruling->kind != CM_RULING_PASS && cm_filter_halted(desk->filter)) {
+        cm_incident_close(desk->filter, &ruling->incident,
+                          CM_INCIDENT_UNAVAILABLE, "halted");
+        let_pass(desk, caller);
+        return;
+    }
     switch (ruling->kind) {
     case CM_RULING_PASS:
         let_pass(desk, caller);
@@ -346,7 +352,7 @@ on_timer(void *arg, struct cm_caller *base)
 }
 
 static void
-release_all(struct cm_hook_desk *desk)
+release_all(struct cm_hook_desk *desk, const char *detail)
 {
     for (struct cm_caller *base = desk->server->callers, *next; base;
          base = next) {
@@ -354,7 +360,7 @@ release_all(struct cm_hook_desk *desk)
             CM_OWNER(struct cm_hook_caller, base, base);
         next = base->next;
         if (!is_idle(caller))
-            release(desk, caller, "cut short: the filter stops");
+            release(desk, caller, detail);
     }
 }
 
@@ -364,7 +370,9 @@ on_wake(void *arg)
     struct cm_hook_desk *desk = arg;
     take_back(desk);
     if (atomic_load(&desk->quiet))
-        release_all(desk);
+        release_all(desk, "cut short: the filter stops");
+    else if (cm_filter_halted(desk->filter))
+        release_all(desk, "cut short: chaos was halted");
 }
 
 static void

@@ -66,6 +66,12 @@ cm_relay_retire(struct cm_relay *relay)
 }
 
 void
+cm_relay_release(struct cm_relay *relay)
+{
+    cm_server_wake(&relay->server);
+}
+
+void
 cm_relay_free(struct cm_relay **relay)
 {
     if (!*relay)

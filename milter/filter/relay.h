@@ -41,6 +41,10 @@ enum cm_status cm_relay_start(struct cm_relay *relay, struct cm_filter *filter,
  * link to it, since Sendmail would refuse every login where nobody answers. */
 void cm_relay_retire(struct cm_relay *relay);
 
+/* cm_relay_release - everything is halted (cm_filter_halted): let every
+ * question go on that is held. Any thread; does not wait. */
+void cm_relay_release(struct cm_relay *relay);
+
 /* cm_relay_free - end all of it; NULL inside is fine. */
 void cm_relay_free(struct cm_relay **relay);
 

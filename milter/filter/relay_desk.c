@@ -237,6 +237,12 @@ static void
 carry_out(struct cm_relay_desk *desk, struct cm_relay_caller *caller,
           const struct cm_question *question, struct cm_ruling *ruling)
 {
+    if (ruling->kind != CM_RULING_PASS && cm_filter_halted(desk->filter)) {
+        cm_incident_close(desk->filter, &ruling->incident,
+                          CM_INCIDENT_UNAVAILABLE, "halted");
+        hand_on(desk, caller);
+        return;
+    }
     switch (ruling->kind) {
     case CM_RULING_DELAY:
         hold(desk, caller, question, ruling);
@@ -405,8 +411,13 @@ static void
 on_wake(void *arg)
 {
     struct cm_relay_desk *desk = arg;
+    const char *why = NULL;
     take_back(desk);
-    if (!atomic_load(&desk->quiet))
+    if (atomic_load(&desk->quiet))
+        why = "cut short: the filter stops";
+    else if (cm_filter_halted(desk->filter))
+        why = "cut short: chaos was halted";
+    if (!why)
         return;
     for (struct cm_caller *base = desk->server->callers, *next; base;
          base = next) {
@@ -414,7 +425,7 @@ on_wake(void *arg)
             CM_OWNER(struct cm_relay_caller, base, base);
         next = base->next;
         if (caller->phase == CM_RELAY_JUDGED || caller->phase == CM_RELAY_HELD)
-            release(desk, caller, "cut short: the filter stops");
+            release(desk, caller, why);
     }
 }
 

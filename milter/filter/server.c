@@ -247,7 +247,8 @@ cm_server_open(struct cm_server *server_r, const struct cm_server_opts *opts,
                struct cm_err *err)
 {
     memset(server_r, 0, sizeof *server_r);
-    server_r->listen_fd = server_r->wake_fd = server_r->epoll_fd = -1;
+    server_r->listen_fd = server_r->epoll_fd = -1;
+    server_r->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     server_r->socket.dir_fd = -1;
     server_r->opts = *opts;
     server_r->opts.path = server_r->opts.user = server_r->opts.group = NULL;
@@ -266,7 +267,6 @@ cm_server_start(struct cm_server *server, const struct cm_server_trade *trade,
     server->trade = trade;
     server->arg = arg;
     server->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    server->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (server->epoll_fd < 0 || server->wake_fd < 0 ||
         !cm_server_watch(server, server->listen_fd, EPOLLIN,
                          &server->listen_fd) ||

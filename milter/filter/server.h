@@ -78,7 +78,8 @@ enum cm_status cm_server_start(struct cm_server *server,
                                const struct cm_server_trade *trade, void *arg,
                                struct cm_err *err) CM_MUST_CHECK;
 
-/* cm_server_wake - have on_wake called. Thread-safe. */
+/* cm_server_wake - have on_wake called. Thread-safe; to no effect before
+ * cm_server_start. */
 void cm_server_wake(struct cm_server *server);
 
 /* cm_server_remove - take the socket's name away. */

@@ -29,6 +29,20 @@
 /* The sessions of libmilter, as our headers name them. */
 typedef struct smfi_str *milter;
 
+/* While all is halted a mail is spared, for good and whatever was decided
+ * before: what was not judged at its time cannot be judged later. */
+static bool
+spare(struct cm_session *session, milter ctx)
+{
+    if (!cm_filter_halted(session->filter))
+        return false;
+    for (size_t i = 0; i < session->msg.nfates; i++)
+        cm_deed_record(session, ctx, &session->msg.fates[i],
+                       CM_INCIDENT_UNAVAILABLE, 0, "halted");
+    cm_session_reset(session);
+    return true;
+}
+
 /* One reply that concerns no more than the fate's recipient: what the fate, if
  * there is one for this stage, makes of it, and how late it goes. What ends the
  * session takes the recipients before with it. */
@@ -194,6 +208,8 @@ cm_verdict_rcpt(struct cm_session *session, milter ctx, const char *typed)
     struct cm_message *msg = &session->msg;
     struct target t = {.inbox = NULL};
     int verdict = SMFIS_CONTINUE;
+    if (spare(session, ctx))
+        return verdict;
     if ((msg->rules || cm_view_has_inboxes(msg->view)) &&
         find_target(session, typed, &t))
         verdict = judge_target(session, ctx, &t, typed);
@@ -302,6 +318,8 @@ cm_verdict_late(struct cm_session *session, milter ctx, enum cm_stage stage)
 {
     struct cm_message *msg = &session->msg;
     gather(session, stage);
+    if (spare(session, ctx))
+        return SMFIS_CONTINUE;
     int verdict = take_turn(session, ctx, stage, CM_DEED_CUT);
     if (verdict == SMFIS_CONTINUE && !msg->cut)
         verdict = take_turn(session, ctx, stage, CM_DEED_REFUSAL);

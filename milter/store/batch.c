@@ -106,7 +106,7 @@ cm_commit_batch(struct cm_commits *commits, const struct cm_change *changes,
     }
     put_text(&words, commits->keys.seq);
     put_text(&words, "batch");
-    put_text(&words, "");
+    put_text(&words, commits->actor);
     for (size_t i = 0; i < n; i++)
         put_change(&words, &changes[i], i);
     st = send(commits, &words, n, seq_r, why);

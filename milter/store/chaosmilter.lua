@@ -17,6 +17,9 @@
 --   cm_read  kind [after]
 --   cm_seq
 --   cm_batch actor change ..
+--   cm_halt  [reason] [actor]     nothing is hurt any more, on any host
+--   cm_resume [actor]
+--   cm_halted                    the flag as it is
 --
 -- A change is one of
 --   set kind name revision place document
@@ -561,6 +564,67 @@ local function seq()
         'seq', tonumber(redis.call('GET', prefix .. ':seq') or 0) }
 end
 
+-- The halt is the last entry of a stream of its own, not a document: every
+-- filter waits for it on a link that does nothing else, so it is obeyed at once
+-- even while a million documents are on their way. Whatever else somebody put
+-- under its name gives way, for a halt must not fail.
+
+local halt_key = prefix .. ':halt'
+local reason_bytes_max = 256
+
+local function halted()
+    local kind = redis.call('TYPE', halt_key).ok
+    if kind ~= 'none' and kind ~= 'stream' then
+        return redis.error_reply('WRONGTYPE ' .. halt_key .. ' holds a '
+            .. kind .. ', expected a stream')
+    end
+    return redis.call('XREVRANGE', halt_key, '+', '-', 'COUNT', 1)
+end
+
+local function is_halted(last)
+    if not last[1] then
+        return false
+    end
+    local fields = last[1][2]
+    for i = 1, #fields, 2 do
+        if fields[i] == 'state' then
+            return fields[i + 1] ~= 'running'
+        end
+    end
+    return true
+end
+
+-- Halting what is halted keeps who did it, and when.
+local function switch(state, reason, actor)
+    if #reason > reason_bytes_max or string.find(reason, '[%z\1-\31\127]') then
+        return invalid('the reason must have at most ' .. reason_bytes_max
+            .. ' bytes and no control characters')
+    end
+    local last = halted()
+    if last.err then
+        redis.call('DEL', halt_key)
+        last = {}
+    end
+    -- Without an entry a filter goes by what it knew, so even "running" is news.
+    if not last[1] or is_halted(last) ~= (state == 'halted') then
+        local time = redis.call('TIME')
+        redis.call('XADD', halt_key, 'MAXLEN', 1, '*', 'state', state,
+            'at', integer(time[1] * 1000 + math.floor(time[2] / 1000)),
+            'by', actor ~= '' and string.sub(actor, 1, 128) or 'redis',
+            'reason', reason)
+        last = halted()
+    end
+    return last
+end
+
+local function halt(args)
+    return switch('halted', args[1] or '', args[2] or '')
+end
+
+local function resume(args)
+    return switch('running', '', args[1] or '')
+end
+
 -- A function library when Redis loads it as one (pairs and its like are not
 -- there yet at that time); otherwise a script that is told the function's name
 -- in its first argument.
@@ -579,15 +643,17 @@ if redis.register_function then
     register('cm_read', read, { 'no-writes' })
     register('cm_batch', batch, {})
     register('cm_seq', seq, { 'no-writes' })
+    register('cm_halt', halt, { 'allow-oom' })
+    register('cm_resume', resume, { 'allow-oom' })
+    register('cm_halted', halted, { 'no-writes' })
     return
 end
 
 local commands = { set = set, del = del, get = get, list = list, read = read,
-    seq = seq, batch = batch }
+    seq = seq, batch = batch, halt = halt, resume = resume, halted = halted }
 local command = commands[ARGV[1] or '']
 if not command then
-    return invalid('the first argument must be set, del, get, list, read, '
-        .. 'seq or batch')
+    return invalid('the first argument must be a function\'s name, such as set')
 end
 table.remove(ARGV, 1)
 return command(ARGV)

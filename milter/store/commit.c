@@ -80,8 +80,16 @@ make_library(struct cm_commits *commits, bool fold_local, struct cm_err *err)
     commits->library = cm_buf_take(&buf, NULL);
     if (!commits->library)
         return cm_err_set(err, CM_ENOMEM, "out of memory");
-    return cm_script_init(&commits->documents,
-                          strchr(commits->library, '\n') + 1, err);
+    const char *script = strchr(commits->library, '\n') + 1;
+    cm_buf_init(&buf, sizeof commit_lua + 2 * sizeof line);
+    cm_buf_printf(&buf, "#!lua flags=allow-oom\n%s", script);
+    commits->urgent_text = cm_buf_take(&buf, NULL);
+    if (!commits->urgent_text)
+        return cm_err_set(err, CM_ENOMEM, "out of memory");
+    enum cm_status st = cm_script_init(&commits->documents, script, err);
+    if (st == CM_OK)
+        st = cm_script_init(&commits->urgent, commits->urgent_text, err);
+    return st;
 }
 
 enum cm_status
@@ -94,6 +102,7 @@ cm_commits_new(struct cm_commits **commits_r, struct cm_pool *pool,
         return cm_err_set(err, CM_ENOMEM, "out of memory");
     commits->pool = pool;
     commits->timeout_ms = timeout_ms;
+    snprintf(commits->actor, sizeof commits->actor, "chaosadmin");
     enum cm_status st = cm_keys_init(&commits->keys, prefix, err);
     if (st == CM_OK)
         st = make_library(commits, fold_local, err);
@@ -110,9 +119,24 @@ cm_commits_free(struct cm_commits **commits)
 {
     if (!*commits)
         return;
-    free((*commits)->library);
+    if (!(*commits)->borrows) {
+        free((*commits)->library);
+        free((*commits)->urgent_text);
+    }
     free(*commits);
     *commits = NULL;
+}
+
+struct cm_commits *
+cm_commits_as(const struct cm_commits *commits, const char *actor)
+{
+    struct cm_commits *mine = malloc(sizeof *mine);
+    if (!mine)
+        return NULL;
+    *mine = *commits;
+    mine->borrows = true;
+    snprintf(mine->actor, sizeof mine->actor, "%s", actor);
+    return mine;
 }
 
 /* --- calling --- */
@@ -250,13 +274,14 @@ cm_commit_set(struct cm_commits *commits, enum cm_kind kind, const char *name,
                           cm_kind_name(kind),
                           name,
                           doc,
-                          cm_commit_print_rev(number, rev)};
+                          cm_commit_print_rev(number, rev),
+                          commits->actor};
     const size_t lens[] = {
         strlen(argv[0]), strlen(argv[1]), strlen(argv[2]), strlen(name), len,
-        strlen(argv[5])};
+        strlen(argv[5]), strlen(argv[6])};
     struct redisReply *reply = NULL;
     enum cm_status st = cm_commit_call(commits, &commits->documents, &reply, 1,
-                                       6, argv, lens, err);
+                                       7, argv, lens, err);
     if (st != CM_OK)
         return st;
     if (reply->type != REDIS_REPLY_ARRAY || reply->elements < 4 ||
@@ -273,11 +298,15 @@ cm_commit_del(struct cm_commits *commits, enum cm_kind kind, const char *name,
               int64_t rev, struct cm_err *err)
 {
     char number[24];
-    const char *argv[] = {commits->keys.seq, "del", cm_kind_name(kind), name,
-                          cm_commit_print_rev(number, rev)};
+    const char *argv[] = {commits->keys.seq,
+                          "del",
+                          cm_kind_name(kind),
+                          name,
+                          cm_commit_print_rev(number, rev),
+                          commits->actor};
     struct redisReply *reply = NULL;
     enum cm_status st = cm_commit_call(commits, &commits->documents, &reply, 1,
-                                       5, argv, NULL, err);
+                                       6, argv, NULL, err);
     if (st != CM_OK)
         return st;
     if (reply->type == REDIS_REPLY_NIL)

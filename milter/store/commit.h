@@ -43,6 +43,16 @@ enum cm_status cm_commits_new(struct cm_commits **commits_r,
                               struct cm_err *err) CM_MUST_CHECK;
 void cm_commits_free(struct cm_commits **commits);
 
+/*
+ * cm_commits_as - the same door for somebody: what is written through it is
+ * written down in that name ("chaosadmin" for the one it came from). To be
+ * freed before that one; NULL when out of memory. actor is cut to CM_ACTOR_MAX
+ * bytes.
+ */
+#define CM_ACTOR_MAX 127
+struct cm_commits *cm_commits_as(const struct cm_commits *commits,
+                                 const char *actor);
+
 /* cm_commits_load_library - FUNCTION LOAD REPLACE on Redis 7; CM_NOTFOUND on a
  * Redis without functions (nothing is wrong: EVALSHA serves), or as below. */
 enum cm_status cm_commits_load_library(struct cm_commits *commits,

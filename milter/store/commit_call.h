@@ -6,14 +6,20 @@
 #include "milter/store/keys.h"
 #include "milter/store/script.h"
 
-/* What the files of documents share (batch.c, commit.c, fleet.c, listing.c);
- * nobody else includes it. */
+#include <stdbool.h>
+
+/* What the files of documents share (batch.c, commit.c, fleet.c, halt.c,
+ * listing.c); nobody else includes it. */
 struct cm_commits {
     struct cm_pool *pool; /* borrowed */
     struct cm_keys keys;
     int timeout_ms;
+    char actor[CM_ACTOR_MAX + 1]; /* who writes, for the log and the audit */
+    bool borrows;                 /* library and so the scripts are another's */
     char *library; /* owned: chaosmilter.lua with our settings put in */
     struct cm_script documents;  /* the same without its first line */
+    char *urgent_text;           /* owned */
+    struct cm_script urgent;     /* the same, also when memory is used up */
     struct cm_script add_totals; /* KEYS[1] the hash; name, amount, ... */
 };
 

@@ -1123,7 +1123,7 @@ class TestStatus(Case):
 
     def test_no_filter(self):
         status = self.status()
-        self.assertEqual(list(status), ["version", "armed", "redis", "epoch", "seq", "hosts", "alarms", "unavailable", "mtas"])
+        self.assertEqual(list(status), ["version", "armed", "halt", "redis", "epoch", "seq", "hosts", "alarms", "unavailable", "mtas"])
         self.assertEqual((status["armed"], status["redis"], status["hosts"]), (True, {"up": True}, []))
         self.assertEqual(self.texts(status), [(None, "no live filter")])
         self.assertEqual(status["epoch"], self.redis.ask("GET", f"{PREFIX}:epoch"))

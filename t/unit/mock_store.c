@@ -2,6 +2,7 @@
 #include "t/unit/mock_store.h"
 #include "milter/model/inbox.h"
 #include "milter/model/rule_json.h"
+#include "milter/store/halt_watch.h"
 #include "milter/store/replica.h"
 #include "milter/store/stateful.h"
 #include "milter/store/sync.h"
@@ -94,11 +95,26 @@ cm_sync_stale(const struct cm_sync *sync)
     return mock_store.stale;
 }
 
+bool
+cm_halt_watch_on(const struct cm_halt_watch *watch)
+{
+    (void)watch;
+    return mock_store.halted;
+}
+
+void
+cm_halt_watch_report(struct cm_halt_watch *watch, struct cm_buf *json)
+{
+    (void)watch;
+    (void)json;
+}
+
 static enum cm_status
 answer(struct cm_err *err)
 {
     mock_store.asked++;
     usleep(mock_store.state_us);
+    mock_store.halted = mock_store.halted || mock_store.halts_when_asked;
     return mock_store.state_fails
                ? cm_err_set(err, CM_ETIMEOUT, "no answer within 250 ms")
                : CM_OK;

@@ -19,6 +19,8 @@
 
 struct mock_store {
     bool stale;
+    bool halted;
+    bool halts_when_asked; /* as soon as state is asked */
     struct cm_ruleset *rules; /* owned by the test; may be NULL */
     /* state */
     bool state_fails;  /* every question ends in CM_ETIMEOUT */

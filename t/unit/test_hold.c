@@ -469,6 +469,52 @@ test_hold_until_beyond_the_cap_is_full(void **state)
     assert_int_equal(atomic_load(&extra.count), 0);
 }
 
+static void
+test_hold_release_sends_what_is_held_and_holds_nothing_meanwhile(void **state)
+{
+    enum { N = 20 };
+    struct milter_pair s[N];
+    struct ending e[N];
+    (void)state;
+    memset(e, 0, sizeof e);
+    for (int i = 0; i < N; i++) {
+        milter_pair_open(&s[i]);
+        int fd = milter_pair_command(&s[i]);
+        assert_int_equal(hold(fd, 60000 - i * 997, i % 2, &e[i]), CM_HOLD_OK);
+        milter_pair_reply(fd, "soon");
+    }
+    int64_t t0 = cm_clock_mono_ms();
+    cm_hold_release(true);
+    for (int i = 0; i < N; i++) {
+        milter_pair_expect(&s[i], "soon", 1000);
+        wait_for_end(&e[i]);
+        assert_int_equal(atomic_load(&e[i].end), CM_HOLD_RELEASED);
+        assert_true(atomic_load(&e[i].measured_ms) < 30000);
+    }
+    assert_true(cm_clock_mono_ms() - t0 < 1000);
+    assert_int_equal(cm_hold_count(), 0);
+    assert_true(cm_hold_sleep(60000) < 30000);
+
+    memset(e, 0, sizeof e);
+    int fd = milter_pair_command(&s[0]);
+    assert_int_equal(hold(fd, 60000, false, &e[0]), CM_HOLD_OK);
+    milter_pair_reply(fd, "now");
+    milter_pair_expect(&s[0], "now", 1000);
+    wait_for_end(&e[0]);
+    assert_int_equal(atomic_load(&e[0].end), CM_HOLD_RELEASED);
+
+    cm_hold_release(false);
+    fd = milter_pair_command(&s[1]);
+    t0 = cm_clock_mono_ms();
+    assert_int_equal(hold(fd, 200, false, &e[1]), CM_HOLD_OK);
+    milter_pair_reply(fd, "late");
+    milter_pair_expect(&s[1], "late", 5000);
+    assert_true(cm_clock_mono_ms() - t0 >= 200);
+    wait_for_end(&e[1]);
+    for (int i = 0; i < N; i++)
+        milter_pair_close(&s[i]);
+}
+
 /* The last one: it ends holding for the whole program. */
 static void
 test_hold_stop_sends_what_is_held_at_once(void **state)
@@ -516,6 +562,8 @@ main(void)
         cmocka_unit_test(test_hold_until_other_descriptor_is_unable),
         cmocka_unit_test(test_hold_until_unused_promise_is_given_back),
         cmocka_unit_test(test_hold_until_beyond_the_cap_is_full),
+        cmocka_unit_test(
+            test_hold_release_sends_what_is_held_and_holds_nothing_meanwhile),
         cmocka_unit_test(test_hold_stop_sends_what_is_held_at_once),
     };
     return cmocka_run_group_tests(tests, start_holding, stop_holding);
