@@ -41,19 +41,21 @@ put_change(struct words *words, const struct cm_change *change, size_t i)
 {
     static const char *const names[] = {[CM_CHANGE_SET] = "set",
                                         [CM_CHANGE_DEL] = "del",
+                                        [CM_CHANGE_MOVE] = "move",
                                         [CM_CHANGE_AT] = "at"};
     put_text(words, names[change->what]);
     put_text(words, cm_kind_name(change->kind));
     if (change->what != CM_CHANGE_AT)
         put_text(words, change->name);
     put_text(words, cm_commit_print_rev(words->numbers[2 * i], change->rev));
-    if (change->what != CM_CHANGE_SET)
+    if (change->what != CM_CHANGE_SET && change->what != CM_CHANGE_MOVE)
         return;
     put_text(words, change->place == CM_PLACE_USUAL
                         ? "*"
                         : cm_commit_print_rev(words->numbers[2 * i + 1],
                                               change->place));
-    put(words, change->doc, change->len);
+    if (change->what == CM_CHANGE_SET)
+        put(words, change->doc, change->len);
 }
 
 /* "change 7: inbox:a@example.com is at revision 3, ...", counted from 1. */

@@ -24,9 +24,10 @@
 
 enum cm_change_what {
     CM_CHANGE_SET,
-    CM_CHANGE_DEL, /* of nothing: no change, and no error */
-    CM_CHANGE_AT   /* changes nothing: demands that the last change of anything
-                      of the kind was number rev (see listing.h) */
+    CM_CHANGE_DEL,  /* of nothing: no change, and no error */
+    CM_CHANGE_MOVE, /* to another place; the revision stays */
+    CM_CHANGE_AT    /* changes nothing: demands that the last change of anything
+                       of the kind was number rev (see listing.h) */
 };
 
 struct cm_change {
@@ -36,7 +37,8 @@ struct cm_change {
     const char *doc;  /* borrowed; set only */
     size_t len;
     int64_t rev;   /* as in cm_commit_set */
-    int64_t place; /* set, of rules and faults: 1.., or CM_PLACE_USUAL */
+    int64_t place; /* set and move, of rules and faults: 1..; set also
+                      CM_PLACE_USUAL */
 };
 
 /*

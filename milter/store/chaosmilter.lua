@@ -22,14 +22,16 @@
 --   cm_halted                    the flag as it is
 --
 -- A change is one of
---   set kind name revision place document
---   del kind name revision
---   at  kind number
+--   set  kind name revision place document
+--   del  kind name revision
+--   move kind name revision place
+--   at   kind number
 --
 -- kind is inbox, rule, fault, trigger, effect or box. revision is * (any), 0
 -- (only if there is nothing yet) or the number that must be there. place, for
 -- rules and faults, is a number that orders them; * leaves it as it is, or is
--- the end for a new one. `at` changes nothing: it demands that the last change
+-- the end for a new one. `move` changes the place alone, and so no revision.
+-- `at` changes nothing: it demands that the last change
 -- of anything of that kind was this number (0: there was none), which cm_read
 -- tells. Errors begin with CMINVALID (the call is wrong) or CMCONFLICT (the
 -- revision is another one); those of a batch name the change, the first is 1.
@@ -38,6 +40,9 @@
 -- one that Redis refuses when it is out of memory, so nothing is half applied,
 -- of a batch no less. Its changes have sequence numbers in a row, and all log
 -- entries but the last say `more`, so that a reader puts them in force as one.
+--
+-- Who changed what is written down by the same call, in the streams audit and,
+-- so that a bulk write cannot wash away the rest, audit:inbox.
 
 -- The daemons replace these two by their settings redis.prefix and
 -- address.local_part_case when they load this file.
@@ -47,6 +52,10 @@ local fold_local = true
 local doc_bytes_max = 65536
 local log_doc_bytes_max = 4096
 local log_entries = 100000
+local audit_doc_bytes_max = 4096
+local audit_entries = 10000
+local audit_inbox_entries = 30000
+local place_gap = 65536
 local tombstone_ms = 24 * 3600 * 1000
 local batch_changes_max = 20000
 local batch_bytes_max = 4 * 1024 * 1024
@@ -203,6 +212,20 @@ local function check_document(doc)
     return doc
 end
 
+local function milliseconds()
+    local time = redis.call('TIME')
+    return integer(time[1] * 1000 + math.floor(time[2] / 1000))
+end
+
+-- The document in an envelope, and what precedes it.
+local function open_envelope(text)
+    local head = string.match(text, '^{"rev":%d+,"seq":%d+,.-"doc":')
+    if not head or string.sub(text, -1) ~= '}' then
+        return nil
+    end
+    return string.sub(text, #head + 1, -2)
+end
+
 -- What is there now. A value of another type counts as there with revision 0,
 -- so that it can be overwritten or deleted, but not by accident.
 local function current(id)
@@ -216,7 +239,8 @@ local function current(id)
     if text then
         local rev = tonumber(string.match(text, '^{"rev":(%d+),') or 0)
         local ord = string.match(text, '^{"rev":%d+,"seq":%d+,"ord":(%d+),')
-        return { there = true, rev = rev, last = rev, ord = ord }
+        return { there = true, rev = rev, last = rev, ord = ord,
+            doc = open_envelope(text) }
     end
     local last = redis.call('GET', prefix .. ':tomb:' .. id)
     local orphan = redis.call('ZSCORE', prefix .. ':idx', id)
@@ -242,7 +266,8 @@ end
 -- Anybody may have put anything under our names; find out before writing.
 local function wrong_type()
     local types = { seq = 'string', epoch = 'string', idx = 'zset',
-        log = 'stream', kinds = 'hash' }
+        log = 'stream', kinds = 'hash', audit = 'stream',
+        ['audit:inbox'] = 'stream' }
     for name, wanted in pairs(types) do
         local found = redis.call('TYPE', prefix .. ':' .. name).ok
         if found ~= 'none' and found ~= wanted then
@@ -267,7 +292,8 @@ end
 
 local function log_entry(now, change, seq, actor, more)
     local entry = { prefix .. ':log', 'MAXLEN', '~', log_entries, '*',
-        'epoch', now, 'seq', integer(seq), 'op', change.op,
+        'epoch', now, 'seq', integer(seq),
+        'op', change.op == 'del' and 'del' or 'set',
         'key', change.id }
     local function add(name, value)
         entry[#entry + 1] = name
@@ -283,6 +309,40 @@ local function log_entry(now, change, seq, actor, more)
         add('more', '1')
     end
     redis.call('XADD', unpack(entry))
+end
+
+-- One line of the audit: who did what, to which document, and the document
+-- before and after. Of a large one only its size is kept.
+local function audit(stream, actor, op, key, fields)
+    local entry = { prefix .. ':' .. stream, 'MAXLEN', '~',
+        stream == 'audit' and audit_entries or audit_inbox_entries, '*',
+        'at', milliseconds(),
+        'actor', actor and actor ~= '' and string.sub(actor, 1, 128)
+            or 'redis', 'op', op, 'key', key }
+    for i = 1, #fields, 2 do
+        local name, value = fields[i], fields[i + 1]
+        if value and #value > audit_doc_bytes_max then
+            name, value = name .. '_bytes', tostring(#value)
+        end
+        if value then
+            entry[#entry + 1] = name
+            entry[#entry + 1] = value
+        end
+    end
+    redis.call('XADD', unpack(entry))
+end
+
+local audit_stream = { inbox = 'audit:inbox', box = 'audit:inbox' }
+
+local function audit_change(change, seq, actor)
+    local fields = { 'seq', integer(seq), 'rev', integer(change.rev),
+        'before', change.now.doc or false, 'after', change.doc or false }
+    if change.op == 'move' then
+        fields = { 'seq', integer(seq), 'rev', integer(change.rev),
+            'place_before', change.now.ord or false, 'place', change.ord }
+    end
+    audit(audit_stream[change.kind] or 'audit', actor, change.op, change.id,
+        fields)
 end
 
 -- A change is planned before anything is written. Returned is the plan, or nil,
@@ -338,16 +398,52 @@ local function plan_del(kind, name, revision)
     return { op = 'del', kind = kind, id = id, now = now }
 end
 
+local function plan_move(kind, name, revision, place)
+    local ord = wanted_place(kind, place)
+    if not ord then
+        return nil, 'CMINVALID', 'the place must be a number, '
+            .. 'and only rules and faults have one'
+    end
+    local change, class, why = plan_del(kind, name, revision)
+    if class then
+        return nil, class, why
+    end
+    if not change or not change.now.doc then
+        return nil, 'CMCONFLICT', kind .. ':' .. name
+            .. ' is not there, or cannot be read'
+    end
+    change.op, change.ord, change.doc = 'move', ord, change.now.doc
+    return change
+end
+
 -- The number of the last change of a kind; 0: there was none.
 local function last_of(kind)
     return tonumber(redis.call('HGET', prefix .. ':kinds', kind) or 0) or 0
 end
 
+-- The place of a new document at the end of its kind: its number, unless
+-- somebody has given a place beyond that. The highest place that ever was is
+-- kept; it need not be anybody's any more.
+local function end_place(kind, seq)
+    local last = redis.call('HGET', prefix .. ':kinds', 'end:' .. kind)
+    last = tonumber(last or 0) or 0
+    return integer(last < seq and seq or last + place_gap)
+end
+
+local function note_place(kind, ord)
+    local last = redis.call('HGET', prefix .. ':kinds', 'end:' .. kind)
+    if tonumber(ord) > (tonumber(last or 0) or 0) then
+        redis.call('HSET', prefix .. ':kinds', 'end:' .. kind, ord)
+    end
+end
+
 local function write_set(change, seq)
-    change.rev = change.now.last + 1
+    change.rev = change.now.last + (change.op == 'set' and 1 or 0)
     local text = '{"rev":' .. integer(change.rev) .. ',"seq":' .. integer(seq)
     if has_place[change.kind] then
-        text = text .. ',"ord":' .. (change.ord or integer(seq))
+        change.ord = change.ord or end_place(change.kind, seq)
+        note_place(change.kind, change.ord)
+        text = text .. ',"ord":' .. change.ord
     end
     change.text = text .. ',"doc":' .. change.doc .. '}'
     redis.call('SET', prefix .. ':cfg:' .. change.id, change.text)
@@ -373,11 +469,12 @@ local function write(changes, actor)
     local touched = {}
     for i, change in ipairs(changes) do
         local seq = last - #changes + i
-        if change.op == 'set' then
-            write_set(change, seq)
-        else
+        if change.op == 'del' then
             write_del(change)
+        else
+            write_set(change, seq)
         end
+        audit_change(change, seq, actor)
         touched[change.kind] = seq
         log_entry(now, change, seq, actor, i < #changes)
     end
@@ -418,7 +515,7 @@ local function del(args)
 end
 
 -- How many words each change of a batch has, its first one included.
-local words = { set = 6, del = 4, at = 3 }
+local words = { set = 6, del = 4, move = 5, at = 3 }
 
 local function plan_at(kind, number)
     if not canonical[kind or ''] then
@@ -437,7 +534,7 @@ end
 local function plan_word(args, at)
     local word = args[at]
     if not words[word or ''] then
-        return nil, 'CMINVALID', 'a change begins with set, del or at'
+        return nil, 'CMINVALID', 'a change begins with set, del, move or at'
     end
     if #args < at + words[word] - 1 then
         return nil, 'CMINVALID', word .. ' has ' .. words[word] - 1
@@ -449,6 +546,10 @@ local function plan_word(args, at)
     end
     if word == 'del' then
         return plan_del(args[at + 1], args[at + 2], args[at + 3])
+    end
+    if word == 'move' then
+        return plan_move(args[at + 1], args[at + 2], args[at + 3],
+            args[at + 4])
     end
     return plan_at(args[at + 1], args[at + 2])
 end
@@ -607,12 +708,14 @@ local function switch(state, reason, actor)
     end
     -- Without an entry a filter goes by what it knew, so even "running" is news.
     if not last[1] or is_halted(last) ~= (state == 'halted') then
-        local time = redis.call('TIME')
         redis.call('XADD', halt_key, 'MAXLEN', 1, '*', 'state', state,
-            'at', integer(time[1] * 1000 + math.floor(time[2] / 1000)),
+            'at', milliseconds(),
             'by', actor ~= '' and string.sub(actor, 1, 128) or 'redis',
             'reason', reason)
         last = halted()
+        -- A broken audit is no reason not to halt.
+        pcall(audit, 'audit', actor, state == 'halted' and 'halt' or 'resume',
+            'halt', { 'reason', reason })
     end
     return last
 end

@@ -17,6 +17,7 @@
  *   :kinds     number of the last change of each kind of document
  *   :tomb:K    last revision of a deleted document, for a day
  *   :halt      stream of one entry: is everything halted, by whom, why
+ *   :audit     stream of who changed what; :audit:inbox for inboxes
  *   :ev        stream of events
  *   :st:...    state of the filters: hosts, totals, greylist and other counters
  */
@@ -27,7 +28,8 @@ struct cm_keys {
     char prefix[CM_KEYS_PREFIX_MAX + 1];
     char epoch[CM_KEYS_TEXT], seq[CM_KEYS_TEXT], idx[CM_KEYS_TEXT],
         log[CM_KEYS_TEXT], cfg[CM_KEYS_TEXT] /* with the last colon */;
-    char halt[CM_KEYS_TEXT], events[CM_KEYS_TEXT], hosts[CM_KEYS_TEXT], totals[CM_KEYS_TEXT];
+    char halt[CM_KEYS_TEXT], audit[CM_KEYS_TEXT], audit_inbox[CM_KEYS_TEXT];
+    char events[CM_KEYS_TEXT], hosts[CM_KEYS_TEXT], totals[CM_KEYS_TEXT];
 };
 
 /* cm_keys_init - CM_OK or CM_EINVAL (a prefix is 1 to CM_KEYS_PREFIX_MAX of

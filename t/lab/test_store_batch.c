@@ -559,7 +559,7 @@ test_batch_by_redis_cli(void **state)
     expect_cli("FCALL cm_batch 0 '' set rule r1 '*' '*'",
                "CMINVALID change 1: set has 5 words after it");
     expect_cli("FCALL cm_batch 0 '' put rule r1",
-               "CMINVALID change 1: a change begins with set, del or at");
+               "CMINVALID change 1: a change begins with set, del, move or at");
     expect_cli("FCALL cm_batch 0 '' del rule r1 '*' at rules 0",
                "CMINVALID change 2: the kind must be inbox, rule, fault, "
                "trigger, effect or box");
