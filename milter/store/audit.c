@@ -12,8 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CM_AUDIT_PAGE 500 /* entries a command, when most will not be wanted   \
-                           */
+#define CM_AUDIT_PAGE                                                          \
+    500 /* entries a command, when most will not be wanted                     \
+         */
 
 const char *
 cm_audit_field(const struct cm_audit_entry *entry, const char *name)

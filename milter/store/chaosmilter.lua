@@ -459,6 +459,11 @@ local function write_del(change)
         'PX', tombstone_ms)
     redis.call('DEL', prefix .. ':cfg:' .. change.id)
     redis.call('ZREM', prefix .. ':idx', change.id)
+    if change.kind == 'rule' then
+        local name = string.sub(change.id, #'rule:' + 1)
+        redis.pcall('HDEL', prefix .. ':st:rules', name, name .. ' shadow')
+        redis.call('DEL', prefix .. ':st:hits:' .. name)
+    end
 end
 
 -- The last of the numbers that the changes got. All that could be wrong has

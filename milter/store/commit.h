@@ -117,6 +117,14 @@ enum cm_status cm_commit_totals(struct cm_commits *commits,
 enum cm_status cm_commit_add_totals(struct cm_commits *commits,
                                     const struct cm_total *totals, size_t n,
                                     struct cm_err *err) CM_MUST_CHECK;
+/*
+ * cm_commit_hits - how often each of n rules acted, and would have acted in
+ * shadow mode: the names (as in an incident, "r7") are borrowed; arrays of n.
+ */
+enum cm_status cm_commit_hits(struct cm_commits *commits,
+                              const char *const *names, size_t n,
+                              int64_t *hits_r, int64_t *shadowed_r,
+                              struct cm_err *err) CM_MUST_CHECK;
 enum cm_status cm_commit_seq(struct cm_commits *commits, char **epoch_r,
                              int64_t *seq_r, struct cm_err *err) CM_MUST_CHECK;
 

@@ -5,6 +5,7 @@
  */
 #include "milter/store/commit.h"
 #include "milter/store/commit_call.h"
+#include "milter/store/hits.h"
 #include "milter/store/redis.h"
 
 #include <jansson.h>
@@ -71,6 +72,49 @@ cm_commit_add_totals(struct cm_commits *commits, const struct cm_total *totals,
     enum cm_status st = cm_commit_call(commits, &commits->add_totals, &reply, 1,
                                        (int)(1 + 2 * n), argv, NULL, err);
     cm_link_reply_free(&reply);
+    return st;
+}
+
+static int64_t
+number_of(const struct redisReply *reply)
+{
+    return reply->type == REDIS_REPLY_STRING ? strtoll(reply->str, NULL, 10)
+                                             : 0;
+}
+
+enum cm_status
+cm_commit_hits(struct cm_commits *commits, const char *const *names, size_t n,
+               int64_t *hits_r, int64_t *shadowed_r, struct cm_err *err)
+{
+    struct redisReply *reply = NULL;
+    const char **argv = calloc(2 + 2 * n, sizeof *argv);
+    char(*shadows)[CM_HITS_NAME_BYTES] = calloc(n + 1, sizeof *shadows);
+    enum cm_status st = CM_OK;
+    if (!argv || !shadows) {
+        st = cm_err_set(err, CM_ENOMEM, "out of memory");
+        goto out;
+    }
+    argv[0] = "HMGET";
+    argv[1] = commits->keys.rules;
+    for (size_t i = 0; i < n; i++) {
+        snprintf(shadows[i], sizeof shadows[i], "%s shadow", names[i]);
+        argv[2 + 2 * i] = names[i];
+        argv[3 + 2 * i] = shadows[i];
+    }
+    if (n > 0)
+        st = cm_commit_call(commits, NULL, &reply, 0, (int)(2 + 2 * n), argv,
+                            NULL, err);
+    if (st == CM_OK && n > 0 &&
+        (reply->type != REDIS_REPLY_ARRAY || reply->elements != 2 * n))
+        st = cm_commit_unexpected(err);
+    for (size_t i = 0; i < n && st == CM_OK; i++) {
+        hits_r[i] = number_of(reply->element[2 * i]);
+        shadowed_r[i] = number_of(reply->element[2 * i + 1]);
+    }
+out:
+    cm_link_reply_free(&reply);
+    free(shadows);
+    free(argv);
     return st;
 }
 

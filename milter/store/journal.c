@@ -12,6 +12,7 @@
 #include "milter/clock.h"
 #include "milter/store/backoff.h"
 #include "milter/store/entry.h"
+#include "milter/store/hits.h"
 #include "milter/store/keys.h"
 #include "milter/store/redis.h"
 #include "milter/store/script.h"
@@ -32,14 +33,16 @@
 #define CM_JOURNAL_FLUSH_MS 250 /* totals wait at most that long */
 #define CM_JOURNAL_STOP_MS  200
 
-/* KEYS: totals, the host's last token; token, then name and amount in turns */
+/* KEYS: totals, the host's last token, the hash of rules; token, how many
+ * arguments are of totals, then name and amount in turns: totals, then rules */
 static const char flush_lua[] =
     "if redis.call('GET', KEYS[2]) == ARGV[1] then\n"
     "    return 0\n"
     "end\n"
     "redis.call('SET', KEYS[2], ARGV[1], 'PX', 86400000)\n"
-    "for i = 2, #ARGV, 2 do\n"
-    "    redis.call('HINCRBY', KEYS[1], ARGV[i], ARGV[i + 1])\n"
+    "for i = 3, #ARGV, 2 do\n"
+    "    redis.call('HINCRBY', i < 3 + ARGV[2] and KEYS[1] or KEYS[3],\n"
+    "        ARGV[i], ARGV[i + 1])\n"
     "end\n"
     "return 1\n";
 
@@ -55,6 +58,7 @@ struct cm_journal {
     int wake_fd;  /* ends an exchange at stop */
 
     struct cm_tally tally; /* not yet in a batch */
+    struct cm_hits hits;   /* neither */
     atomic_uint_fast64_t dropped;
 
     pthread_mutex_t lock;
@@ -68,7 +72,9 @@ struct cm_journal {
     struct cm_link *link;
     struct cm_backoff backoff;
     int64_t batch[CM_TALLY_CELLS]; /* being flushed */
-    char token[64];                /* of the batch; "" when there is none */
+    struct cm_hit batch_hits[CM_HITS_MAX];
+    size_t nbatch_hits;
+    char token[64]; /* of the batch; "" when there is none */
     uint64_t tokens;
     int64_t started_us;
     int64_t retry_at_ms, stop_at_ms;
@@ -81,6 +87,7 @@ cm_journal_record(struct cm_journal *journal,
                   const struct cm_incident *incident)
 {
     cm_tally_incident(&journal->tally, incident);
+    cm_hits_add(&journal->hits, incident);
     pthread_mutex_lock(&journal->lock);
     if (journal->used < journal->ring_size) {
         size_t at = (journal->first + journal->used) % journal->ring_size;
@@ -111,7 +118,11 @@ cm_journal_dropped(const struct cm_journal *journal)
 static void
 fill_batch(struct cm_journal *journal)
 {
-    if (!*journal->token && cm_tally_take(&journal->tally, journal->batch))
+    if (*journal->token)
+        return;
+    bool any = cm_tally_take(&journal->tally, journal->batch);
+    journal->nbatch_hits = cm_hits_take(&journal->hits, journal->batch_hits);
+    if (any || journal->nbatch_hits > 0)
         snprintf(journal->token, sizeof journal->token, "%" PRId64 "-%" PRIu64,
                  journal->started_us, ++journal->tokens);
 }
@@ -119,16 +130,19 @@ fill_batch(struct cm_journal *journal)
 static enum cm_status
 append_batch(struct cm_journal *journal, bool by_text, struct cm_err *err)
 {
-    const char *argv[6 + 2 * CM_TALLY_CELLS] = {by_text ? "EVAL" : "EVALSHA",
-                                                by_text ? journal->flush.text
-                                                        : journal->flush.sha,
-                                                "2",
-                                                journal->keys.totals,
-                                                journal->flush_key,
-                                                journal->token};
+    char ntotals[16];
+    const char *argv[8 + 2 * (CM_TALLY_CELLS + CM_HITS_MAX)] = {
+        by_text ? "EVAL" : "EVALSHA",
+        by_text ? journal->flush.text : journal->flush.sha,
+        "3",
+        journal->keys.totals,
+        journal->flush_key,
+        journal->keys.rules,
+        journal->token,
+        ntotals};
     char names[CM_TALLY_CELLS][CM_TALLY_NAME_BYTES];
-    char numbers[CM_TALLY_CELLS][24];
-    int argc = 6;
+    char numbers[CM_TALLY_CELLS + CM_HITS_MAX][24];
+    int argc = 8;
     for (size_t i = 0; i < CM_TALLY_CELLS; i++) {
         if (journal->batch[i] == 0)
             continue;
@@ -136,6 +150,13 @@ append_batch(struct cm_journal *journal, bool by_text, struct cm_err *err)
         snprintf(numbers[i], sizeof numbers[i], "%" PRId64, journal->batch[i]);
         argv[argc++] = names[i];
         argv[argc++] = numbers[i];
+    }
+    snprintf(ntotals, sizeof ntotals, "%d", argc - 8);
+    for (size_t i = 0; i < journal->nbatch_hits; i++) {
+        char *number = numbers[CM_TALLY_CELLS + i];
+        snprintf(number, sizeof *numbers, "%" PRId64, journal->batch_hits[i].n);
+        argv[argc++] = journal->batch_hits[i].name;
+        argv[argc++] = number;
     }
     return cm_link_append(journal->link, argc, argv, NULL, err);
 }
@@ -319,6 +340,7 @@ cm_journal_free(struct cm_journal **journal_p)
     struct cm_journal *journal = *journal_p;
     if (!journal)
         return;
+    cm_hits_fini(&journal->hits);
     cm_link_opts_fini(&journal->link_opts);
     pthread_cond_destroy(&journal->changed);
     pthread_mutex_destroy(&journal->lock);
@@ -370,6 +392,7 @@ cm_journal_start(struct cm_journal **journal_r,
     pthread_cond_init(&journal->changed, &attr);
     pthread_condattr_destroy(&attr);
     pthread_mutex_init(&journal->lock, NULL);
+    cm_hits_init(&journal->hits);
     journal->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     journal->first_n = 1;
     /* Names the process's batches: the wall clock, because the monotonic one

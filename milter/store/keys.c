@@ -33,5 +33,6 @@ cm_keys_init(struct cm_keys *keys, const char *prefix, struct cm_err *err)
     name(keys->events, keys, "ev");
     name(keys->hosts, keys, "st:hosts");
     name(keys->totals, keys, "st:totals");
+    name(keys->rules, keys, "st:rules");
     return CM_OK;
 }

@@ -29,7 +29,8 @@ struct cm_keys {
     char epoch[CM_KEYS_TEXT], seq[CM_KEYS_TEXT], idx[CM_KEYS_TEXT],
         log[CM_KEYS_TEXT], cfg[CM_KEYS_TEXT] /* with the last colon */;
     char halt[CM_KEYS_TEXT], audit[CM_KEYS_TEXT], audit_inbox[CM_KEYS_TEXT];
-    char events[CM_KEYS_TEXT], hosts[CM_KEYS_TEXT], totals[CM_KEYS_TEXT];
+    char events[CM_KEYS_TEXT], hosts[CM_KEYS_TEXT], totals[CM_KEYS_TEXT],
+        rules[CM_KEYS_TEXT] /* hits of each */;
 };
 
 /* cm_keys_init - CM_OK or CM_EINVAL (a prefix is 1 to CM_KEYS_PREFIX_MAX of
