@@ -14,9 +14,10 @@
 --   cm_get   kind name
 --   cm_del   kind name [revision] [actor]
 --   cm_list  kind [prefix] [after] [limit]
---   cm_read  kind [after]
+--   cm_read  kind [after] [begin] [limit]
 --   cm_seq
 --   cm_batch actor change ..
+--   cm_wipe  actor kind begin ..     all of a kind whose names begin so
 --   cm_halt  [reason] [actor]     nothing is hurt any more, on any host
 --   cm_resume [actor]
 --   cm_halted                    the flag as it is
@@ -242,13 +243,16 @@ local function current(id)
         return { there = true, rev = rev, last = rev, ord = ord,
             doc = open_envelope(text) }
     end
-    local last = redis.call('GET', prefix .. ':tomb:' .. id)
+    -- What cm_wipe removed had no later revision than its number.
+    local last = math.max(
+        tonumber(redis.call('GET', prefix .. ':tomb:' .. id) or 0) or 0,
+        tonumber(redis.call('GET', prefix .. ':floor') or 0) or 0)
     local orphan = redis.call('ZSCORE', prefix .. ':idx', id)
     return {
         there = false,
         orphan = orphan and true or false,
         rev = 0,
-        last = tonumber(last or 0) or 0,
+        last = last,
     }
 end
 
@@ -267,7 +271,7 @@ end
 local function wrong_type()
     local types = { seq = 'string', epoch = 'string', idx = 'zset',
         log = 'stream', kinds = 'hash', audit = 'stream',
-        ['audit:inbox'] = 'stream' }
+        ['audit:inbox'] = 'stream', floor = 'string' }
     for name, wanted in pairs(types) do
         local found = redis.call('TYPE', prefix .. ':' .. name).ok
         if found ~= 'none' and found ~= wanted then
@@ -293,7 +297,7 @@ end
 local function log_entry(now, change, seq, actor, more)
     local entry = { prefix .. ':log', 'MAXLEN', '~', log_entries, '*',
         'epoch', now, 'seq', integer(seq),
-        'op', change.op == 'del' and 'del' or 'set',
+        'op', change.op == 'move' and 'set' or change.op,
         'key', change.id }
     local function add(name, value)
         entry[#entry + 1] = name
@@ -453,6 +457,16 @@ local function write_set(change, seq)
     end
 end
 
+-- Of rules that go: how often they acted, and what is left of maxHits.
+local function forget_hits(names)
+    local keys = {}
+    for i, name in ipairs(names) do
+        keys[i] = prefix .. ':st:hits:' .. name
+        redis.pcall('HDEL', prefix .. ':st:rules', name, name .. ' shadow')
+    end
+    redis.call('DEL', unpack(keys))
+end
+
 local function write_del(change)
     change.rev = change.now.last
     redis.call('SET', prefix .. ':tomb:' .. change.id, integer(change.rev),
@@ -460,9 +474,7 @@ local function write_del(change)
     redis.call('DEL', prefix .. ':cfg:' .. change.id)
     redis.call('ZREM', prefix .. ':idx', change.id)
     if change.kind == 'rule' then
-        local name = string.sub(change.id, #'rule:' + 1)
-        redis.pcall('HDEL', prefix .. ':st:rules', name, name .. ' shadow')
-        redis.call('DEL', prefix .. ':st:hits:' .. name)
+        forget_hits({ string.sub(change.id, #'rule:' + 1) })
     end
 end
 
@@ -608,6 +620,76 @@ local function batch(args)
     return { 'changes', #changes, 'seq', seq }
 end
 
+-- How many there were. A thousand at a time, for that many arguments a call may
+-- have; Redis serves nobody else until all are gone.
+local function wipe_kind(kind, begin)
+    local from = '[' .. kind .. ':' .. begin
+    local to = '(' .. kind .. ':' .. begin .. '\255'
+    local count = 0
+    while true do
+        local ids = redis.call('ZRANGEBYLEX', prefix .. ':idx', from, to,
+            'LIMIT', 0, 1000)
+        if #ids == 0 then
+            return count
+        end
+        local keys, names = {}, {}
+        for i, id in ipairs(ids) do
+            keys[i] = prefix .. ':cfg:' .. id
+            names[i] = string.sub(id, #kind + 2)
+        end
+        redis.call('UNLINK', unpack(keys))
+        redis.call('ZREMRANGEBYLEX', prefix .. ':idx', '[' .. ids[1],
+            '[' .. ids[#ids])
+        if kind == 'rule' then
+            forget_hits(names)
+        end
+        count = count + #ids
+    end
+end
+
+local function plan_wipe(args)
+    local plans = {}
+    for i = 2, #args, 2 do
+        local kind, begin = args[i], args[i + 1]
+        if not canonical[kind] then
+            return nil, 'the kind must be ' .. kinds
+        end
+        if not begin or #begin > 320
+            or string.find(begin, '[%z\1-\31\127]') then
+            return nil, 'after each kind comes how the names begin'
+        end
+        plans[#plans + 1] = { op = 'wipe', kind = kind, begin = begin,
+            id = kind .. ':' .. begin }
+    end
+    if #plans == 0 then
+        return nil, 'a kind is missing'
+    end
+    return plans
+end
+
+local function wipe(args)
+    local plans, why = plan_wipe(args)
+    if not plans then
+        return invalid(why)
+    end
+    local failed = wrong_type()
+    if failed then
+        return failed
+    end
+    local last = redis.call('INCRBY', prefix .. ':seq', #plans)
+    redis.call('SET', prefix .. ':floor', integer(last))
+    local now, counts = epoch(), {}
+    for i, plan in ipairs(plans) do
+        local seq = last - #plans + i
+        counts[i] = wipe_kind(plan.kind, plan.begin)
+        redis.call('HSET', prefix .. ':kinds', plan.kind, integer(seq))
+        audit('audit', args[1], 'wipe', plan.id .. '*',
+            { 'seq', integer(seq), 'count', integer(counts[i]) })
+        log_entry(now, plan, seq, args[1], i < #plans)
+    end
+    return { 'seq', last, 'counts', counts }
+end
+
 local function get(args)
     local id, why = identify(args[1], args[2])
     if not id then
@@ -638,21 +720,29 @@ local function list(args)
     return names
 end
 
--- Names and documents of a kind in byte order of the names, as many as fit into
--- one reply, with the number of the kind's last change. A document that cannot
+-- Names and documents of a kind in byte order of the names, of those that begin
+-- so and come after one, as many as fit into one reply, with the number of the kind's last change. A document that cannot
 -- be read is an empty text.
 local function read(args)
-    local kind, after = args[1], args[2] or ''
+    local kind, after, begin = args[1], args[2] or '', args[3] or ''
+    local limit = tonumber(args[4] or read_documents_max)
     if not canonical[kind or ''] then
         return invalid('the kind must be ' .. kinds)
     end
+    if not limit or limit < 1 or limit > read_documents_max
+        or limit % 1 ~= 0 then
+        return invalid('the limit must be 1 to ' .. read_documents_max)
+    end
     local found, bytes = {}, 0
     local more = 0
-    local ids = redis.call('ZRANGEBYLEX', prefix .. ':idx',
-        after == '' and '[' .. kind .. ':' or '(' .. kind .. ':' .. after,
-        '(' .. kind .. ';', 'LIMIT', 0, read_documents_max + 1)
+    local from = '[' .. kind .. ':' .. begin
+    if after ~= '' and after >= begin then
+        from = '(' .. kind .. ':' .. after
+    end
+    local ids = redis.call('ZRANGEBYLEX', prefix .. ':idx', from,
+        '(' .. kind .. ':' .. begin .. '\255', 'LIMIT', 0, limit + 1)
     for i, id in ipairs(ids) do
-        if i > read_documents_max or bytes > read_bytes_max then
+        if i > limit or bytes > read_bytes_max then
             more = 1
             break
         end
@@ -750,6 +840,7 @@ if redis.register_function then
     register('cm_list', list, { 'no-writes' })
     register('cm_read', read, { 'no-writes' })
     register('cm_batch', batch, {})
+    register('cm_wipe', wipe, { 'allow-oom' })
     register('cm_seq', seq, { 'no-writes' })
     register('cm_halt', halt, { 'allow-oom' })
     register('cm_resume', resume, { 'allow-oom' })
@@ -758,7 +849,8 @@ if redis.register_function then
 end
 
 local commands = { set = set, del = del, get = get, list = list, read = read,
-    seq = seq, batch = batch, halt = halt, resume = resume, halted = halted }
+    seq = seq, batch = batch, wipe = wipe, halt = halt, resume = resume,
+    halted = halted }
 local command = commands[ARGV[1] or '']
 if not command then
     return invalid('the first argument must be a function\'s name, such as set')

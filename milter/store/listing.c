@@ -6,15 +6,18 @@
  * be cleaned up after.
  */
 #include "milter/store/listing.h"
+#include "milter/buf.h"
 #include "milter/store/commit_call.h"
 #include "milter/store/redis.h"
 
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define CM_LISTING_TRIES       3
 #define CM_LISTING_PATIENCE_MS 1000 /* a page may be of 8 MiB */
+#define CM_LISTING_BOUND_MAX   2048
 
 void
 cm_listing_fini(struct cm_listing *listing)
@@ -77,17 +80,17 @@ is_page(const struct redisReply *reply)
 }
 
 static enum cm_status
-read_page(struct cm_commits *commits, enum cm_kind kind,
-          struct cm_listing *listing, bool *more_r, struct cm_err *err)
+read_page(struct cm_commits *commits, enum cm_kind kind, const char *begin,
+          const char *after, const char *limit, struct cm_listing *listing,
+          bool *more_r, struct cm_err *err)
 {
-    const char *after =
-        listing->n > 0 ? listing->docs[listing->n - 1].name : "";
-    const char *argv[] = {commits->keys.seq, "read", cm_kind_name(kind), after};
+    const char *argv[] = {
+        commits->keys.seq, "read", cm_kind_name(kind), after, begin, limit};
     struct redisReply *reply = NULL;
     struct cm_commits patient = *commits;
     patient.timeout_ms += CM_LISTING_PATIENCE_MS;
     enum cm_status st = cm_commit_call(&patient, &commits->documents, &reply, 1,
-                                       4, argv, NULL, err);
+                                       limit ? 6 : 4, argv, NULL, err);
     if (st == CM_OK && !is_page(reply))
         st = cm_commit_unexpected(err);
     if (st == CM_OK && listing->n > 0 &&
@@ -121,7 +124,10 @@ cm_commit_read(struct cm_commits *commits, enum cm_kind kind,
         bool more = true;
         cm_listing_fini(listing_r);
         for (st = CM_OK; st == CM_OK && more;)
-            st = read_page(commits, kind, listing_r, &more, err);
+            st = read_page(
+                commits, kind, "",
+                listing_r->n > 0 ? listing_r->docs[listing_r->n - 1].name : "",
+                NULL, listing_r, &more, err);
     }
     if (st == CM_ECONFLICT)
         st = cm_err_set(err, CM_EIO, "every %s changed while they were read",
@@ -130,5 +136,50 @@ cm_commit_read(struct cm_commits *commits, enum cm_kind kind,
         cm_listing_fini(listing_r);
     else if (listing_r->n > 0)
         qsort(listing_r->docs, listing_r->n, sizeof *listing_r->docs, by_place);
+    return st;
+}
+
+enum cm_status
+cm_commit_page(struct cm_commits *commits, enum cm_kind kind, const char *begin,
+               const char *after, int limit, struct cm_listing *listing_r,
+               bool *more_r, struct cm_err *err)
+{
+    char number[16];
+    snprintf(number, sizeof number, "%d", limit);
+    *listing_r = (struct cm_listing){.docs = NULL};
+    enum cm_status st =
+        read_page(commits, kind, begin, after, number, listing_r, more_r, err);
+    if (st != CM_OK)
+        cm_listing_fini(listing_r);
+    return st;
+}
+
+enum cm_status
+cm_commit_count(struct cm_commits *commits, enum cm_kind kind,
+                const char *begin, int64_t *n_r, struct cm_err *err)
+{
+    struct cm_buf from, to;
+    struct redisReply *reply = NULL;
+    cm_buf_init(&from, CM_LISTING_BOUND_MAX);
+    cm_buf_init(&to, CM_LISTING_BOUND_MAX);
+    cm_buf_printf(&from, "[%s:%s", cm_kind_name(kind), begin);
+    cm_buf_printf(&to, "(%s:%s\xff", cm_kind_name(kind), begin);
+    enum cm_status st = cm_buf_status(&from);
+    if (st == CM_OK)
+        st = cm_buf_status(&to);
+    if (st == CM_OK) {
+        const char *argv[] = {"ZLEXCOUNT", commits->keys.idx, from.data,
+                              to.data};
+        st = cm_commit_call(commits, NULL, &reply, 0, 4, argv, NULL, err);
+    } else {
+        cm_err_set(err, st, "how the names begin is too long");
+    }
+    if (st == CM_OK && reply->type != REDIS_REPLY_INTEGER)
+        st = cm_commit_unexpected(err);
+    if (st == CM_OK)
+        *n_r = reply->integer;
+    cm_link_reply_free(&reply);
+    cm_buf_fini(&from);
+    cm_buf_fini(&to);
     return st;
 }

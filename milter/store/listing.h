@@ -5,6 +5,7 @@
 #include "milter/err.h"
 #include "milter/store/commit.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -21,7 +22,7 @@ struct cm_listed {
 struct cm_listing {
     int64_t at;
     size_t n;
-    struct cm_listed *docs; /* owned; by place, then name */
+    struct cm_listed *docs; /* owned; by place, then name; of a page, by name */
 };
 
 /*
@@ -34,5 +35,20 @@ enum cm_status cm_commit_read(struct cm_commits *commits, enum cm_kind kind,
                               struct cm_listing *listing_r,
                               struct cm_err *err) CM_MUST_CHECK;
 void cm_listing_fini(struct cm_listing *listing);
+
+/*
+ * cm_commit_page - of any kind, up to limit (1..10000) documents in byte order
+ * of their names, that begin with begin ("" for all) and come after the name
+ * after ("" from the start). *more_r: there are further ones, which may be
+ * although limit was not reached. As cm_commit_read.
+ */
+enum cm_status cm_commit_page(struct cm_commits *commits, enum cm_kind kind,
+                              const char *begin, const char *after, int limit,
+                              struct cm_listing *listing_r, bool *more_r,
+                              struct cm_err *err) CM_MUST_CHECK;
+/* cm_commit_count - how many such documents there are. */
+enum cm_status cm_commit_count(struct cm_commits *commits, enum cm_kind kind,
+                               const char *begin, int64_t *n_r,
+                               struct cm_err *err) CM_MUST_CHECK;
 
 #endif

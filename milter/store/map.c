@@ -196,6 +196,51 @@ cm_map_remove(struct cm_map *map, const char *key, size_t len)
     return true;
 }
 
+/* Unlinks what begins so and puts it on a list; the lock is held for one
+ * stripe, and nothing is freed under it. */
+static struct cm_map_entry *
+cut_out(struct stripe *stripe, const char *begin, size_t len)
+{
+    struct cm_map_entry *out = NULL;
+    pthread_rwlock_wrlock(&stripe->lock);
+    for (size_t b = 0; b < stripe->nbuckets; b++) {
+        struct cm_map_entry **at = &stripe->buckets[b];
+        while (*at) {
+            struct cm_map_entry *entry = *at;
+            if (entry->key_len < len || memcmp(entry->key, begin, len) != 0) {
+                at = &entry->next;
+                continue;
+            }
+            *at = entry->next;
+            entry->next = out;
+            out = entry;
+            stripe->nentries--;
+        }
+    }
+    pthread_rwlock_unlock(&stripe->lock);
+    return out;
+}
+
+size_t
+cm_map_wipe(struct cm_map *map, const char *begin, size_t len)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < CM_MAP_STRIPES; i++) {
+        struct cm_map_entry *next;
+        for (struct cm_map_entry *at = cut_out(&map->stripes[i], begin, len);
+             at; at = next, n++) {
+            next = at->next;
+            uint64_t hash = cm_hash(at->key, at->key_len, map->seed);
+            atomic_fetch_sub(&map->digest,
+                             entry_digest(hash, at->rev, at->seq));
+            atomic_fetch_sub(&map->count, 1);
+            map->free_value(map->arg, at->value);
+            free(at);
+        }
+    }
+    return n;
+}
+
 void *
 cm_map_get(struct cm_map *map, const char *key, size_t len, cm_map_take *take)
 {

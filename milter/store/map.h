@@ -44,6 +44,10 @@ enum cm_status cm_map_put(struct cm_map *map, const char *key, size_t len,
 /* cm_map_remove - false when it was not there. Writer. */
 bool cm_map_remove(struct cm_map *map, const char *key, size_t len);
 
+/* cm_map_wipe - remove every entry whose key begins so (len 0: all); returns
+ * how many. Writer. */
+size_t cm_map_wipe(struct cm_map *map, const char *begin, size_t len);
+
 /* cm_map_get - what take makes of the value while the entry is locked (a
  * reference, say), or NULL when there is none. Any thread. */
 typedef void *cm_map_take(void *value);

@@ -402,6 +402,17 @@ keep_unread(struct cm_view *table, const char *key, const char *why)
     return id.map ? keep_broken(table, &id, 0, 0, why) : CM_OK;
 }
 
+static void
+wipe(struct cm_view *table, const char *begin)
+{
+    struct id id = identify(table, begin);
+    if (!id.map)
+        return;
+    cm_map_wipe(table->broken, begin, id.len);
+    if (cm_map_wipe(id.map, id.name, id.name_len) > 0 && id.map == table->rules)
+        table->rules_changed = true;
+}
+
 /* --- the writer --- */
 
 /* CM_OK or CM_ENOMEM, and then the old list stays in force. */
@@ -440,6 +451,12 @@ cm_replica_apply_broken(struct cm_replica *replica, const char *key,
 }
 
 void
+cm_replica_wipe(struct cm_replica *replica, const char *begin)
+{
+    wipe(replica->current, begin);
+}
+
+void
 cm_replica_advance(struct cm_replica *replica, int64_t seq)
 {
     cm_replica_tidy(replica);
@@ -470,6 +487,12 @@ cm_replica_load_broken(struct cm_replica *replica, const char *key,
                        const char *why)
 {
     return keep_unread(replica->next, key, why);
+}
+
+void
+cm_replica_load_wipe(struct cm_replica *replica, const char *begin)
+{
+    wipe(replica->next, begin);
 }
 
 enum cm_status

@@ -75,6 +75,9 @@ enum cm_status cm_replica_apply(struct cm_replica *replica, const char *key,
 enum cm_status cm_replica_apply_broken(struct cm_replica *replica,
                                        const char *key,
                                        const char *why) CM_MUST_CHECK;
+/* cm_replica_wipe - every document whose key begins so ("inbox:",
+ * "inbox:load-") is gone. */
+void cm_replica_wipe(struct cm_replica *replica, const char *begin);
 /* cm_replica_advance - the sequence number up to which all is applied. When
  * memory is short the rules and the number stay as they were, and the caller's
  * next comparison with Redis shows it. */
@@ -87,6 +90,7 @@ enum cm_status cm_replica_load(struct cm_replica *replica, const char *key,
 enum cm_status cm_replica_load_broken(struct cm_replica *replica,
                                       const char *key,
                                       const char *why) CM_MUST_CHECK;
+void cm_replica_load_wipe(struct cm_replica *replica, const char *begin);
 enum cm_status cm_replica_swap(struct cm_replica *replica, const char *epoch,
                                int64_t seq) CM_MUST_CHECK;
 void cm_replica_abandon(struct cm_replica *replica);

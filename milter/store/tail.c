@@ -146,6 +146,15 @@ struct tail {
     bool aside;
 };
 
+static void
+wipe(const struct tail *tail, const char *begin)
+{
+    if (tail->aside)
+        cm_replica_load_wipe(tail->replica, begin);
+    else
+        cm_replica_wipe(tail->replica, begin);
+}
+
 static enum cm_status
 apply_entry(const struct tail *tail, const struct entry *entry,
             enum cm_tail *what_r, struct cm_err *err)
@@ -158,7 +167,9 @@ apply_entry(const struct tail *tail, const struct entry *entry,
     }
     if (entry->seq <= pos->seq)
         return CM_OK; /* came with the documents themselves */
-    if (strcmp(entry->op, "del") == 0)
+    if (strcmp(entry->op, "wipe") == 0)
+        wipe(tail, entry->key);
+    else if (strcmp(entry->op, "del") == 0)
         st = keep(tail->replica, entry->key, NULL, 0, tail->aside);
     else if (entry->doc)
         st = keep(tail->replica, entry->key, entry->doc, entry->doc_len,
