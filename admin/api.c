@@ -10,6 +10,7 @@
 #include "admin/api_inboxes.h"
 #include "admin/api_localstack.h"
 #include "admin/api_mailpit.h"
+#include "admin/api_own_inboxes.h"
 #include "admin/api_rules.h"
 #include "admin/api_status.h"
 #include "admin/api_stream.h"
@@ -60,12 +61,21 @@ static const struct cm_route routes[] = {
     {CM_METHOD_POST,   "/api/v1/resume",           cm_api_resume,       KEY},
     {CM_METHOD_GET,    "/api/v1/rules",            cm_api_rule_list,    KEY},
     {CM_METHOD_POST,   "/api/v1/rules",            cm_api_rule_create,  KEY},
+    {CM_METHOD_DELETE, "/api/v1/rules",            cm_api_rule_delete_all, KEY},
     {CM_METHOD_GET,    "/api/v1/rules/:id",        cm_api_rule_get,     KEY},
     {CM_METHOD_PUT,    "/api/v1/rules/:id",        cm_api_rule_put,     KEY},
     {CM_METHOD_DELETE, "/api/v1/rules/:id",        cm_api_rule_delete,  KEY},
     {CM_METHOD_POST,   "/api/v1/rules/:id/move",   cm_api_rule_move,    KEY},
     {CM_METHOD_POST,   "/api/v1/rules/:id/enable", cm_api_rule_enable,  KEY},
     {CM_METHOD_POST,   "/api/v1/rules/:id/disable", cm_api_rule_disable, KEY},
+    {CM_METHOD_GET,    "/api/v1/inboxes",          cm_api_own_inbox_list, KEY},
+    {CM_METHOD_DELETE, "/api/v1/inboxes",          cm_api_own_inbox_delete_many, KEY},
+    {CM_METHOD_POST,   "/api/v1/inboxes/set",      cm_api_bulk_set,     KEY},
+    {CM_METHOD_POST,   "/api/v1/inboxes/clear",    cm_api_bulk_clear,   KEY},
+    {CM_METHOD_POST,   "/api/v1/inboxes/populate", cm_api_populate,     KEY},
+    {CM_METHOD_GET,    "/api/v1/inboxes/:addr",    cm_api_own_inbox_get, KEY},
+    {CM_METHOD_PUT,    "/api/v1/inboxes/:addr",    cm_api_own_inbox_put, KEY},
+    {CM_METHOD_DELETE, "/api/v1/inboxes/:addr",    cm_api_own_inbox_delete, KEY},
     {CM_METHOD_GET,    "/api/check-key",           cm_api_check_key,    KEY},
     {CM_METHOD_GET,    "/api/server-info",         cm_api_server_info,  KEY},
     {CM_METHOD_GET,    "/api/metrics",             cm_api_metrics,      KEY},

@@ -16,6 +16,7 @@
 #include "milter/store/batch.h"
 #include "milter/store/commit.h"
 #include "milter/store/listing.h"
+#include "milter/store/wipe.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -268,6 +269,23 @@ answer(struct cm_api *api, const struct cm_request *req, const char *id,
                      doc.len);
     doc.text = NULL;
     cm_doc_fini(&doc);
+}
+
+void
+cm_api_rule_delete_all(struct cm_api *api, const struct cm_request *req,
+                       struct cm_response *res)
+{
+    static const char *const known[] = {"confirm", NULL};
+    struct cm_wipe wipe = {.kind = CM_KIND_RULE, .begin = ""};
+    struct cm_err err;
+    if (!cm_own_query(req, known, res) || !cm_own_confirmed(req, "all", res))
+        return;
+    enum cm_status status = cm_commit_wipe(api->commits, &wipe, 1, &err);
+    if (status == CM_OK)
+        cm_response_json(res, 200,
+                         json_pack("{s:I}", "removed", (json_int_t)wipe.count));
+    else
+        cm_api_failed(api, req, res, status, &err, true);
 }
 
 void
