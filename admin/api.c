@@ -11,6 +11,7 @@
 #include "admin/api_localstack.h"
 #include "admin/api_mailpit.h"
 #include "admin/api_own_inboxes.h"
+#include "admin/api_reset.h"
 #include "admin/api_rules.h"
 #include "admin/api_status.h"
 #include "admin/api_stream.h"
@@ -59,6 +60,7 @@ static const struct cm_route routes[] = {
     {CM_METHOD_GET,    "/api/v1/halt",             cm_api_halt_get,     KEY},
     {CM_METHOD_POST,   "/api/v1/halt",             cm_api_halt,         KEY},
     {CM_METHOD_POST,   "/api/v1/resume",           cm_api_resume,       KEY},
+    {CM_METHOD_POST,   "/api/v1/reset",            cm_api_reset,        KEY},
     {CM_METHOD_GET,    "/api/v1/rules",            cm_api_rule_list,    KEY},
     {CM_METHOD_POST,   "/api/v1/rules",            cm_api_rule_create,  KEY},
     {CM_METHOD_DELETE, "/api/v1/rules",            cm_api_rule_delete_all, KEY},
