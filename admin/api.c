@@ -4,6 +4,7 @@
  * whom, can be read at a glance and compared with the documentation by a test.
  */
 #include "admin/api.h"
+#include "admin/api_audit.h"
 #include "admin/api_chaos.h"
 #include "admin/api_events.h"
 #include "admin/api_halt.h"
@@ -60,6 +61,7 @@ static const struct cm_route routes[] = {
     {CM_METHOD_GET,    "/api/v1/halt",             cm_api_halt_get,     KEY},
     {CM_METHOD_POST,   "/api/v1/halt",             cm_api_halt,         KEY},
     {CM_METHOD_POST,   "/api/v1/resume",           cm_api_resume,       KEY},
+    {CM_METHOD_GET,    "/api/v1/audit",            cm_api_audit,        KEY},
     {CM_METHOD_POST,   "/api/v1/reset",            cm_api_reset,        KEY},
     {CM_METHOD_GET,    "/api/v1/rules",            cm_api_rule_list,    KEY},
     {CM_METHOD_POST,   "/api/v1/rules",            cm_api_rule_create,  KEY},
