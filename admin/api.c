@@ -9,6 +9,7 @@
 #include "admin/api_events.h"
 #include "admin/api_halt.h"
 #include "admin/api_inboxes.h"
+#include "admin/api_keys.h"
 #include "admin/api_localstack.h"
 #include "admin/api_mailpit.h"
 #include "admin/api_own_inboxes.h"
@@ -22,6 +23,7 @@
 #include "admin/request.h"
 #include "admin/response.h"
 #include "admin/router.h"
+#include "admin/scope.h"
 #include "admin/ticket.h"
 #include "milter/clock.h"
 #include "milter/log.h"
@@ -38,6 +40,10 @@
 #define KEY    CM_ROUTE_KEY
 #define ARMED  (CM_ROUTE_KEY | CM_ROUTE_ARMED)
 #define TICKET (CM_ROUTE_KEY | CM_ROUTE_TICKET)
+#define READ   (CM_ROUTE_KEY | CM_ROUTE_READ)
+#define ANY    (CM_ROUTE_KEY | CM_ROUTE_ANYBODY)
+#define HALT   (CM_ROUTE_KEY | CM_ROUTE_HALT)
+#define MASTER (CM_ROUTE_KEY | CM_ROUTE_MASTER)
 
 /* LocalStack's, which has two homes. */
 #define LOCALSTACK(at)                                                         \
@@ -56,11 +62,14 @@ static const struct cm_route routes[] = {
     {CM_METHOD_GET,    "/readyz",                  cm_api_readyz,       0},
     {CM_METHOD_GET,    "/api/v1/status",           cm_api_status,       KEY},
     {CM_METHOD_GET,    "/api/v1/events",           cm_api_events,       TICKET},
-    {CM_METHOD_POST,   "/api/v1/events/ticket",    cm_api_ticket,       KEY},
+    {CM_METHOD_POST,   "/api/v1/events/ticket",    cm_api_ticket,       READ},
     {CM_METHOD_GET,    "/api/sse-console/stream",  cm_api_console,      TICKET},
-    {CM_METHOD_GET,    "/api/v1/halt",             cm_api_halt_get,     KEY},
-    {CM_METHOD_POST,   "/api/v1/halt",             cm_api_halt,         KEY},
-    {CM_METHOD_POST,   "/api/v1/resume",           cm_api_resume,       KEY},
+    {CM_METHOD_GET,    "/api/v1/halt",             cm_api_halt_get,     HALT},
+    {CM_METHOD_POST,   "/api/v1/halt",             cm_api_halt,         HALT},
+    {CM_METHOD_POST,   "/api/v1/resume",           cm_api_resume,       HALT},
+    {CM_METHOD_GET,    "/api/v1/keys",             cm_api_key_list,     MASTER},
+    {CM_METHOD_POST,   "/api/v1/keys",             cm_api_key_create,   MASTER},
+    {CM_METHOD_DELETE, "/api/v1/keys/:id",         cm_api_key_revoke,   MASTER},
     {CM_METHOD_GET,    "/api/v1/audit",            cm_api_audit,        KEY},
     {CM_METHOD_POST,   "/api/v1/reset",            cm_api_reset,        KEY},
     {CM_METHOD_GET,    "/api/v1/rules",            cm_api_rule_list,    KEY},
@@ -80,7 +89,7 @@ static const struct cm_route routes[] = {
     {CM_METHOD_GET,    "/api/v1/inboxes/:addr",    cm_api_own_inbox_get, KEY},
     {CM_METHOD_PUT,    "/api/v1/inboxes/:addr",    cm_api_own_inbox_put, KEY},
     {CM_METHOD_DELETE, "/api/v1/inboxes/:addr",    cm_api_own_inbox_delete, KEY},
-    {CM_METHOD_GET,    "/api/check-key",           cm_api_check_key,    KEY},
+    {CM_METHOD_GET,    "/api/check-key",           cm_api_check_key,    ANY},
     {CM_METHOD_GET,    "/api/server-info",         cm_api_server_info,  KEY},
     {CM_METHOD_GET,    "/api/metrics",             cm_api_metrics,      KEY},
     {CM_METHOD_GET,    "/api/inboxes",             cm_api_inbox_list,   KEY},
@@ -113,9 +122,29 @@ check_key(struct cm_api *api, struct cm_request *req, struct cm_response *res)
         cm_response_header(res, "Retry-After", "%d", retry_s);
         cm_response_fail(res, req, 429, "Too many invalid API keys");
         break;
+    case CM_AUTH_UNSURE:
+        cm_response_header(res, "Retry-After", "1");
+        cm_response_fail(res, req, 503,
+                         "Redis is not available, so this key cannot be "
+                         "checked");
+        break;
     }
     if (res->status == 401)
         cm_response_header(res, "WWW-Authenticate", "Bearer");
+    return false;
+}
+
+static bool
+check_scope(const struct cm_request *req, struct cm_response *res)
+{
+    char list[32];
+    bool all;
+    unsigned wanted = cm_route_scopes(req->route, &all);
+    unsigned has = req->scopes & wanted;
+    if (has == wanted || (has != 0 && !all))
+        return true;
+    cm_scopes_print(wanted, all ? " and " : " or ", list, sizeof list);
+    cm_response_fail(res, req, 403, "This key lacks the scope %s", list);
     return false;
 }
 
@@ -149,8 +178,9 @@ may_enter(struct cm_api *api, struct cm_request *req, struct cm_response *res)
 {
     if (!(req->route->flags & CM_ROUTE_KEY))
         return true;
-    return has_ticket(req) ? check_ticket(api, req, res)
-                           : check_key(api, req, res);
+    if (has_ticket(req))
+        return check_ticket(api, req, res);
+    return check_key(api, req, res) && check_scope(req, res);
 }
 
 bool
@@ -193,7 +223,8 @@ cm_api_handle(void *arg, struct cm_request *req, struct cm_response *res)
     }
     struct cm_api mine = *api;
     char actor[CM_ACTOR_MAX + 1];
-    snprintf(actor, sizeof actor, "key:%s", req->key_id);
+    snprintf(actor, sizeof actor, "key:%s%s%s", req->key_id,
+             *req->key_name ? " " : "", req->key_name);
     mine.commits = cm_commits_as(api->commits, actor);
     if (mine.commits)
         req->route->fn(&mine, req, res);

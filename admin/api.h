@@ -12,6 +12,7 @@ struct cm_address;
 struct cm_auth;
 struct cm_commits;
 struct cm_keeper;
+struct cm_keyring;
 struct cm_pool;
 struct cm_request;
 struct cm_response;
@@ -30,6 +31,7 @@ struct json_t;
 struct cm_api { /* all borrowed */
     const struct cm_settings *settings;
     struct cm_auth *auth;
+    struct cm_keyring *keyring;
     struct cm_pool *pool;
     struct cm_commits *commits;
     struct cm_keeper *keeper;

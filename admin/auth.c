@@ -11,6 +11,7 @@
  */
 #include "admin/auth.h"
 #include "admin/request.h"
+#include "admin/scope.h"
 #include "milter/settings.h"
 
 #include <netinet/in.h>
@@ -24,7 +25,7 @@
 #include <strings.h>
 #include <sys/random.h>
 
-#define DIGEST_BYTES SHA256_DIGEST_LENGTH
+#define DIGEST_BYTES CM_AUTH_DIGEST_BYTES
 #define SLOTS        256
 #define WAYS         4
 #define KEYS_MAX     1024
@@ -38,6 +39,8 @@ struct bucket {
 struct cm_auth {
     size_t nkey;
     unsigned char (*key)[DIGEST_BYTES];
+    cm_auth_lookup *lookup; /* NULL: there are no others */
+    void *lookup_arg;
     pthread_mutex_t lock; /* guards bucket */
     struct bucket bucket[SLOTS][WAYS];
 };
@@ -275,6 +278,36 @@ may_fail(struct cm_auth *auth, const struct cm_peer *peer, int64_t now_ms,
     return over_ms <= 0;
 }
 
+void
+cm_auth_extend(struct cm_auth *auth, cm_auth_lookup *lookup, void *arg)
+{
+    auth->lookup = lookup;
+    auth->lookup_arg = arg;
+}
+
+bool
+cm_auth_id(const struct cm_auth *auth, size_t i, char id_r[CM_AUTH_ID_SIZE])
+{
+    if (i >= auth->nkey)
+        return false;
+    print_hex(id_r, auth->key[i], (CM_AUTH_ID_SIZE - 1) / 2);
+    return true;
+}
+
+/* CM_OK, CM_NOTFOUND, or it cannot be told. */
+static enum cm_status
+judge(struct cm_auth *auth, const unsigned char *digest,
+      struct cm_auth_found *found_r)
+{
+    memset(found_r, 0, sizeof *found_r);
+    if (is_right(auth, digest)) {
+        found_r->scopes = CM_SCOPES_ALL;
+        return CM_OK;
+    }
+    return auth->lookup ? auth->lookup(auth->lookup_arg, digest, found_r, NULL)
+                        : CM_NOTFOUND;
+}
+
 enum cm_auth_verdict
 cm_auth_check(struct cm_auth *auth, struct cm_request *req, int64_t now_ms,
               int *retry_s_r)
@@ -286,10 +319,16 @@ cm_auth_check(struct cm_auth *auth, struct cm_request *req, int64_t now_ms,
         return CM_AUTH_MISSING;
     SHA256((const unsigned char *)key, strlen(key), digest);
     OPENSSL_cleanse(scratch, sizeof scratch);
-    if (is_right(auth, digest)) {
+    struct cm_auth_found found;
+    enum cm_status status = judge(auth, digest, &found);
+    if (status == CM_OK) {
         print_hex(req->key_id, digest, (CM_REQUEST_KEY_ID_SIZE - 1) / 2);
+        memcpy(req->key_name, found.name, sizeof req->key_name);
+        req->scopes = found.scopes;
         return CM_AUTH_RIGHT;
     }
+    if (status != CM_NOTFOUND)
+        return CM_AUTH_UNSURE;
     return may_fail(auth, &req->peer, now_ms, retry_s_r) ? CM_AUTH_WRONG
                                                          : CM_AUTH_TOO_OFTEN;
 }

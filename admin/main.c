@@ -13,6 +13,7 @@
 #include "admin/feed.h"
 #include "admin/http.h"
 #include "admin/keeper.h"
+#include "admin/keyring.h"
 #include "admin/listen.h"
 #include "admin/tls.h"
 #include "admin/streams.h"
@@ -55,6 +56,7 @@ struct daemon {
     struct store store; /* for the requests */
     struct store own;   /* the keeper's, so that a second in which Redis is busy
                            with one of them is no outage to all */
+    struct cm_keyring *keyring;
     struct cm_keeper *keeper;
     struct cm_feed *feed;
     struct cm_streams *streams;
@@ -223,6 +225,12 @@ start_store(struct daemon *d, struct cm_err *err)
         open_store(&d->store, s, &link, CM_HTTP_THREADS, err);
     if (status == CM_OK)
         status = open_store(&d->own, s, &link, 1, err);
+    if (status == CM_OK) {
+        status = cm_keyring_new(&d->keyring, d->store.commits);
+        if (status != CM_OK)
+            return cm_err_set(err, status, "out of memory");
+        cm_auth_extend(d->auth, cm_keyring_lookup, d->keyring);
+    }
     if (status == CM_OK)
         status = cm_keeper_start(&d->keeper, d->own.commits,
                                  d->has_triggers ? &d->triggers : NULL, err);
@@ -242,6 +250,7 @@ start_http(struct daemon *d, struct cm_err *err)
     d->api = (struct cm_api){
         .settings = s,
         .auth = d->auth,
+        .keyring = d->keyring,
         .pool = d->store.pool,
         .commits = d->store.commits,
         .keeper = d->keeper,
@@ -282,6 +291,7 @@ stop(struct daemon *d)
     cm_streams_stop(&d->streams);
     cm_feed_free(&d->feed);
     cm_keeper_stop(&d->keeper);
+    cm_keyring_free(&d->keyring);
     close_store(&d->own);
     close_store(&d->store);
     if (d->listen.fd >= 0)

@@ -17,10 +17,11 @@ struct cm_route;
  * limits, and checked (guard.h). http.c fills it; nobody else writes to it but
  * for the members marked so.
  */
-#define CM_REQUEST_HEADERS_MAX 64
-#define CM_REQUEST_BODY_MAX    (1024 * 1024)
-#define CM_REQUEST_CAPTURES    2
-#define CM_REQUEST_KEY_ID_SIZE 9
+#define CM_REQUEST_HEADERS_MAX   64
+#define CM_REQUEST_BODY_MAX      (1024 * 1024)
+#define CM_REQUEST_CAPTURES      2
+#define CM_REQUEST_KEY_ID_SIZE   9
+#define CM_REQUEST_KEY_NAME_SIZE 65
 
 enum cm_method {
     CM_METHOD_GET,
@@ -62,6 +63,8 @@ struct cm_request {
     const struct cm_route *route;
     const char *capture[CM_REQUEST_CAPTURES]; /* the ":names" of the pattern */
     char key_id[CM_REQUEST_KEY_ID_SIZE];      /* "" without a key */
+    char key_name[CM_REQUEST_KEY_NAME_SIZE];  /* "" for those of the settings */
+    unsigned scopes;                          /* enum cm_scope bits */
 };
 
 /* cm_request_header - the first header of this name (without case) or NULL;

@@ -5,6 +5,7 @@
  * with decoded segments, so %61pi is api, but a decoded "/" parts nothing.
  */
 #include "admin/router.h"
+#include "admin/scope.h"
 
 #include <stdbool.h>
 #include <stdio.h>
@@ -55,6 +56,21 @@ cm_router_find(const struct cm_route *routes, size_t n, struct cm_request *req,
             *allow_r |= 1u << CM_METHOD_HEAD;
     }
     return NULL;
+}
+
+unsigned
+cm_route_scopes(const struct cm_route *route, bool *all_r)
+{
+    bool safe = cm_method_is_safe(route->method);
+    *all_r = (route->flags & CM_ROUTE_MASTER) != 0;
+    if (*all_r)
+        return CM_SCOPES_ALL;
+    if (!(route->flags & CM_ROUTE_KEY) || (route->flags & CM_ROUTE_ANYBODY))
+        return 0;
+    if (route->flags & CM_ROUTE_HALT)
+        return CM_SCOPE_HALT | (safe ? CM_SCOPE_READ : 0u);
+    return safe || (route->flags & CM_ROUTE_READ) ? CM_SCOPE_READ
+                                                  : CM_SCOPE_WRITE;
 }
 
 void

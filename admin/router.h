@@ -4,6 +4,7 @@
 
 #include "admin/request.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct cm_api;
@@ -18,8 +19,19 @@ struct cm_response;
 enum cm_route_flag {
     CM_ROUTE_KEY = 1 << 0,   /* 401 without a right key */
     CM_ROUTE_ARMED = 1 << 1, /* 403 while chaos is not armed */
-    CM_ROUTE_TICKET = 1 << 2 /* a stream for which a ticket may stand in */
+    CM_ROUTE_TICKET = 1 << 2, /* a stream for which a ticket may stand in */
+    /* The key's scope: read for GET and write for all else, unless said here;
+     * 403 without. */
+    CM_ROUTE_READ = 1 << 3,   /* changes nothing, whatever the method */
+    CM_ROUTE_HALT = 1 << 4,   /* halt; with GET, read does as well */
+    CM_ROUTE_MASTER = 1 << 5, /* all of them */
+    CM_ROUTE_ANYBODY = 1 << 6 /* any right key */
 };
+
+/* cm_route_scopes - the scopes that the route asks for; *all_r: every one of
+ * them, else one will do; 0: none. */
+struct cm_route;
+unsigned cm_route_scopes(const struct cm_route *route, bool *all_r);
 
 typedef void cm_route_fn(struct cm_api *api, const struct cm_request *req,
                          struct cm_response *res);

@@ -823,6 +823,61 @@ local function resume(args)
     return switch('running', '', args[1] or '')
 end
 
+-- API keys, by a public id: the digest of the secret, and a document that says
+-- whose it is. The audit has the document alone.
+
+local keys_max = 1000
+
+local function wrong_type_of_keys()
+    local found = redis.call('TYPE', prefix .. ':keys').ok
+    if found ~= 'none' and found ~= 'hash' then
+        return redis.error_reply('WRONGTYPE ' .. prefix .. ':keys holds a '
+            .. found .. ', expected a hash')
+    end
+    return wrong_type()
+end
+
+local function key_add(args)
+    local actor, id, digest = args[1], args[2], args[3]
+    local doc, why = check_document(args[4])
+    if not string.find(id or '', '^%x%x%x%x%x%x%x%x$')
+        or not string.find(digest or '', '^' .. string.rep('%x', 64) .. '$') then
+        return invalid('a key has an id of 8 and a digest of 64 hex digits')
+    end
+    if not doc then
+        return invalid(why)
+    end
+    local failed = wrong_type_of_keys()
+    if failed then
+        return failed
+    end
+    if redis.call('HLEN', prefix .. ':keys') >= keys_max then
+        return invalid('there are ' .. keys_max .. ' keys already')
+    end
+    if redis.call('HSETNX', prefix .. ':keys', id,
+        'sha256:' .. digest .. ' ' .. doc) == 0 then
+        return redis.error_reply('CMCONFLICT key ' .. id .. ' is there already')
+    end
+    audit('audit', actor, 'set', 'key:' .. id, { 'after', doc })
+    return { 'id', id }
+end
+
+local function key_del(args)
+    local actor, id = args[1], args[2]
+    local failed = wrong_type_of_keys()
+    if failed then
+        return failed
+    end
+    local value = redis.call('HGET', prefix .. ':keys', id or '')
+    if not value then
+        return false
+    end
+    audit('audit', actor, 'del', 'key:' .. id,
+        { 'before', string.match(value, '^sha256:%x+ (.*)$') or false })
+    redis.call('HDEL', prefix .. ':keys', id)
+    return { 'id', id }
+end
+
 -- A function library when Redis loads it as one (pairs and its like are not
 -- there yet at that time); otherwise a script that is told the function's name
 -- in its first argument.
@@ -850,7 +905,7 @@ end
 
 local commands = { set = set, del = del, get = get, list = list, read = read,
     seq = seq, batch = batch, wipe = wipe, halt = halt, resume = resume,
-    halted = halted }
+    halted = halted, key_add = key_add, key_del = key_del }
 local command = commands[ARGV[1] or '']
 if not command then
     return invalid('the first argument must be a function\'s name, such as set')

@@ -30,6 +30,7 @@ cm_keys_init(struct cm_keys *keys, const char *prefix, struct cm_err *err)
     name(keys->halt, keys, "halt");
     name(keys->audit, keys, "audit");
     name(keys->audit_inbox, keys, "audit:inbox");
+    name(keys->api_keys, keys, "keys");
     name(keys->events, keys, "ev");
     name(keys->hosts, keys, "st:hosts");
     name(keys->totals, keys, "st:totals");

@@ -18,6 +18,7 @@
  *   :tomb:K    last revision of a deleted document, for a day
  *   :halt      stream of one entry: is everything halted, by whom, why
  *   :audit     stream of who changed what; :audit:inbox for inboxes
+ *   :keys      hash of API keys
  *   :ev        stream of events
  *   :st:...    state of the filters: hosts, totals, greylist and other counters
  */
@@ -29,6 +30,7 @@ struct cm_keys {
     char epoch[CM_KEYS_TEXT], seq[CM_KEYS_TEXT], idx[CM_KEYS_TEXT],
         log[CM_KEYS_TEXT], cfg[CM_KEYS_TEXT] /* with the last colon */;
     char halt[CM_KEYS_TEXT], audit[CM_KEYS_TEXT], audit_inbox[CM_KEYS_TEXT];
+    char api_keys[CM_KEYS_TEXT];
     char events[CM_KEYS_TEXT], hosts[CM_KEYS_TEXT], totals[CM_KEYS_TEXT],
         rules[CM_KEYS_TEXT] /* hits of each */;
 };

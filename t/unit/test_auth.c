@@ -5,6 +5,7 @@
  */
 #include "admin/auth.h"
 #include "admin/request.h"
+#include "admin/scope.h"
 #include "milter/settings.h"
 #include "t/unit/failing_alloc.h"
 
@@ -328,10 +329,56 @@ test_new_key_is_right_for_its_line(void **state)
     cm_auth_free(&auth);
 }
 
+/* The keys elsewhere: one, or nobody to ask. */
+static enum cm_status elsewhere;
+
+static enum cm_status
+look_up(void *arg, const unsigned char digest[CM_AUTH_DIGEST_BYTES],
+        struct cm_auth_found *found_r, struct cm_err *err)
+{
+    (void)digest;
+    (void)err;
+    assert_ptr_equal(arg, &elsewhere);
+    if (elsewhere == CM_OK) {
+        found_r->scopes = CM_SCOPE_HALT;
+        snprintf(found_r->name, sizeof found_r->name, "button");
+    }
+    return elsewhere;
+}
+
+static void
+test_extend_asks_for_what_the_settings_do_not_have(void **state)
+{
+    struct cm_auth *auth = make(SECRET, NULL);
+    struct cm_request req = {.nheader = 1};
+    int retry_s;
+    (void)state;
+    cm_auth_extend(auth, look_up, &elsewhere);
+    set_peer(&req, "192.0.2.1");
+    req.header[0] = (struct cm_header){"x-api-key", "another"};
+    elsewhere = CM_OK;
+    assert_int_equal(cm_auth_check(auth, &req, 1, &retry_s), CM_AUTH_RIGHT);
+    assert_int_equal(req.scopes, CM_SCOPE_HALT);
+    assert_string_equal(req.key_name, "button");
+    elsewhere = CM_NOTFOUND;
+    assert_int_equal(cm_auth_check(auth, &req, 1, &retry_s), CM_AUTH_WRONG);
+    /* Nobody is told to wait for what could not be judged. */
+    elsewhere = CM_EIO;
+    for (int i = 0; i < 3 * CM_AUTH_BURST; i++)
+        assert_int_equal(cm_auth_check(auth, &req, 1, &retry_s),
+                         CM_AUTH_UNSURE);
+    req.header[0].value = "secret";
+    assert_int_equal(cm_auth_check(auth, &req, 1, &retry_s), CM_AUTH_RIGHT);
+    assert_int_equal(req.scopes, CM_SCOPES_ALL);
+    assert_string_equal(req.key_name, "");
+    cm_auth_free(&auth);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_extend_asks_for_what_the_settings_do_not_have),
         cmocka_unit_test(test_check_headers_give_verdict),
         cmocka_unit_test(test_check_failures_are_limited_and_forgiven),
         cmocka_unit_test(test_check_missing_key_is_no_failure),

@@ -4,6 +4,7 @@
  * routes is no change of this test.
  */
 #include "admin/router.h"
+#include "admin/scope.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -90,10 +91,39 @@ test_print_allow_lists_methods(void **state)
     assert_string_equal(list, "GET, HEAD, POST, PUT, PATCH, DELETE");
 }
 
+static void
+test_scopes_by_method_and_flags(void **state)
+{
+    enum { KEY = CM_ROUTE_KEY };
+    static const struct {
+        enum cm_method method;
+        unsigned flags, scopes;
+    } cases[] = {
+        {CM_METHOD_GET, 0, 0},
+        {CM_METHOD_GET, KEY, CM_SCOPE_READ},
+        {CM_METHOD_POST, KEY, CM_SCOPE_WRITE},
+        {CM_METHOD_DELETE, KEY | CM_ROUTE_ARMED, CM_SCOPE_WRITE},
+        {CM_METHOD_POST, KEY | CM_ROUTE_READ, CM_SCOPE_READ},
+        {CM_METHOD_POST, KEY | CM_ROUTE_HALT, CM_SCOPE_HALT},
+        {CM_METHOD_GET, KEY | CM_ROUTE_HALT, CM_SCOPE_HALT | CM_SCOPE_READ},
+        {CM_METHOD_GET, KEY | CM_ROUTE_ANYBODY, 0},
+        {CM_METHOD_GET, KEY | CM_ROUTE_MASTER, CM_SCOPES_ALL},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct cm_route route = {.method = cases[i].method,
+                                 .flags = cases[i].flags};
+        bool all;
+        assert_int_equal(cm_route_scopes(&route, &all), cases[i].scopes);
+        assert_int_equal(all, (cases[i].flags & CM_ROUTE_MASTER) != 0);
+    }
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_scopes_by_method_and_flags),
         cmocka_unit_test(test_find_method_and_path_gives_row),
         cmocka_unit_test(test_print_allow_lists_methods),
     };
