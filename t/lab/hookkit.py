@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What the tests of the command hook share: sessions on the port that has it."""
 import base64
+import glob
 import json
 import os
-import re
 import ssl
 import subprocess
 
-from labkit import PREFIX, TOP, LabTestCase, Smtp, wait_until
+from labkit import PREFIX, TOP, LabTestCase, Smtp, processes_of, wait_until
 from mtas import postfix_only
 
 USER, PASSWORD = "tester", "secret"
@@ -87,9 +87,20 @@ class HookCase(LabTestCase):
             stderr=subprocess.STDOUT, cwd="/")
 
     def smtpd_of(self, client):
-        """The process that serves a session that has just begun."""
-        line = re.compile(r"submission/smtpd\[(\d+)\]: connect from")
-        return int(line.findall(self.lab.log("postfix"))[-1])
+        """The process that has the other end of a client's connection."""
+        ports = "%04X" % self.lab.submission_port, "%04X" % \
+            client.socket.getsockname()[1]
+        with open("/proc/net/tcp", encoding="ascii") as table:
+            inode, = [row[9] for row in map(str.split, table)
+                      if (row[1][-4:], row[2][-4:]) == ports]
+        for pid in processes_of(self.lab.dir):
+            for path in glob.glob(f"/proc/{pid}/fd/*"):
+                try:
+                    if os.readlink(path) == f"socket:[{inode}]":
+                        return pid
+                except FileNotFoundError:
+                    pass
+        raise AssertionError(f"nobody has {ports}")
 
     def all_events(self):
         entries = self.lab.redis("XRANGE", PREFIX + ":ev", "-", "+") or []

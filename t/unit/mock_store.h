@@ -36,7 +36,7 @@ struct mock_store {
     char asked_rule[128];  /* by a throttle or a sequence */
     char asked_whose[400]; /* by a throttle */
     char asked_recipient[400];
-    int asked; /* how often anything was asked */
+    atomic_int asked; /* how often anything was asked */
     char asked_inbox[400], asked_sender[400], asked_client[64];
     /* journal */
     struct cm_incident incidents[MOCK_INCIDENTS_MAX];
