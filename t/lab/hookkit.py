@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What the tests of the command hook share: sessions on the port that has it."""
+"""What the tests of the command hook and of the saslauthd relay share: sessions
+on the port that has them."""
 import base64
 import glob
 import json
 import os
+import re
 import ssl
 import subprocess
 
@@ -31,11 +33,11 @@ def starttls(client):
     return client.ehlo()
 
 
-@postfix_only("Sendmail has nothing that asks about a command")
-class HookCase(LabTestCase):
+class SubmitCase(LabTestCase):
+    """Sessions on the submission port, and rules for them."""
 
     def submit(self, **options):
-        """A greeted session on the port with the hook."""
+        """A greeted session."""
         return self.smtp(port=self.lab.submission_port, **options)
 
     def make_client(self, **options):
@@ -86,21 +88,28 @@ class HookCase(LabTestCase):
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, cwd="/")
 
-    def smtpd_of(self, client):
-        """The process that has the other end of a client's connection."""
-        ports = "%04X" % self.lab.submission_port, "%04X" % \
-            client.socket.getsockname()[1]
-        with open("/proc/net/tcp", encoding="ascii") as table:
-            inode, = [row[9] for row in map(str.split, table)
-                      if (row[1][-4:], row[2][-4:]) == ports]
-        for pid in processes_of(self.lab.dir):
-            for path in glob.glob(f"/proc/{pid}/fd/*"):
-                try:
-                    if os.readlink(path) == f"socket:[{inode}]":
-                        return pid
-                except FileNotFoundError:
-                    pass
-        raise AssertionError(f"nobody has {ports}")
+    def edit_settings(self, pattern, replacement):
+        path = self.lab.dir + "/chaosmilter.conf"
+        with open(path, encoding="ascii") as file:
+            text, count = re.subn(pattern, replacement, file.read())
+        self.assertEqual(count, 1)
+        with open(path, "w", encoding="ascii") as file:
+            file.write(text)
+
+    def check_settings(self):
+        done = self.popen("-n")
+        output, _ = done.communicate(timeout=10)
+        return done.returncode, output
+
+    def start_filter(self):
+        """Beside contrib/lab, which would write the settings anew."""
+        self.filter = self.popen()
+        self.addCleanup(self.filter.wait)
+        self.addCleanup(self.filter.kill)
+
+    def fresh_status(self):
+        hosts = self.lab.status()["hosts"]
+        return hosts and hosts[0]["pid"] == self.filter.pid and hosts[0]
 
     def all_events(self):
         entries = self.lab.redis("XRANGE", PREFIX + ":ev", "-", "+") or []
@@ -127,3 +136,23 @@ class HookCase(LabTestCase):
 
     def assert_reply(self, reply, *lines):
         self.assertEqual(reply.lines, list(lines))
+
+
+@postfix_only("Sendmail has nothing that asks about a command")
+class HookCase(SubmitCase):
+
+    def smtpd_of(self, client):
+        """The process that has the other end of a client's connection."""
+        ports = "%04X" % self.lab.submission_port, "%04X" % \
+            client.socket.getsockname()[1]
+        with open("/proc/net/tcp", encoding="ascii") as table:
+            inode, = [row[9] for row in map(str.split, table)
+                      if (row[1][-4:], row[2][-4:]) == ports]
+        for pid in processes_of(self.lab.dir):
+            for path in glob.glob(f"/proc/{pid}/fd/*"):
+                try:
+                    if os.readlink(path) == f"socket:[{inode}]":
+                        return pid
+                except FileNotFoundError:
+                    pass
+        raise AssertionError(f"nobody has {ports}")

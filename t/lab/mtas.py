@@ -2,7 +2,8 @@
 """
 The mail servers that the lab tests run on, and in what they differ to a test:
 how they word what the filter does not, where their queue and their processes
-are. What a test cannot hold on one of them is said with @postfix_only, and why.
+are. What a test cannot hold on one of them is said with @postfix_only or
+@sendmail_only, and why.
 """
 import math
 import os
@@ -105,3 +106,7 @@ def postfix_only(reason):
     """A test or a class that cannot hold on another mail server. The runner
     lists the reasons."""
     return unittest.skipUnless(MTA.name == "postfix", reason)
+
+
+def sendmail_only(reason):
+    return unittest.skipUnless(MTA.name == "sendmail", reason)
