@@ -12,8 +12,8 @@
 struct cm_ability {
     const char *name; /* "error.connect": for programs */
     const char *what; /* "an error at CONNECT": for people */
-    const char
-        *test; /* "test_mtas.Greeting": the lab tests that hold the row */
+    const char *test; /* the lab tests that hold the row: "test_mtas.Greeting",
+                         or several with a comma and a blank between */
     /* "yes", "yes: with this", "partly: but that" or "no: why not"; NULL for
      * CM_MTA_UNKNOWN. */
     const char *can[CM_MTA_COUNT];

@@ -80,14 +80,17 @@ test_each_row_names_lab_tests_that_exist(void **state)
     const struct cm_ability *table = cm_abilities(&n);
     (void)state;
     for (size_t i = 0; i < n; i++) {
-        char path[128], class[128];
-        const char *dot = strchr(table[i].test, '.');
-        assert_non_null(dot);
-        snprintf(path, sizeof path, "t/lab/%.*s.py", (int)(dot - table[i].test),
-                 table[i].test);
-        snprintf(class, sizeof class, "\nclass %s(", dot + 1);
-        if (!read_file(path) || !strstr(text, class))
-            fail_msg("%s: no %s", table[i].name, table[i].test);
+        for (const char *at = table[i].test, *end; at; at = end) {
+            char path[128], class[128];
+            const char *dot = strchr(at, '.');
+            assert_non_null(dot);
+            size_t len = strcspn(dot + 1, ",");
+            snprintf(path, sizeof path, "t/lab/%.*s.py", (int)(dot - at), at);
+            snprintf(class, sizeof class, "\nclass %.*s(", (int)len, dot + 1);
+            if (!read_file(path) || !strstr(text, class))
+                fail_msg("%s: no %s", table[i].name, at);
+            end = dot[1 + len] ? dot + 1 + len + strlen(", ") : NULL;
+        }
     }
 }
 
@@ -148,6 +151,36 @@ test_cannot_at_connect_on_sendmail_but_421(void **state)
 }
 
 static void
+test_cannot_at_auth_on_sendmail_but_535_and_latency(void **state)
+{
+    static const struct {
+        int code;
+        enum cm_mta mta;
+        bool can;
+    } rows[] = {
+        {535, CM_MTA_SENDMAIL, true},  {534, CM_MTA_SENDMAIL, false},
+        {454, CM_MTA_SENDMAIL, false}, {421, CM_MTA_SENDMAIL, false},
+        {454, CM_MTA_POSTFIX, true},
+    };
+    struct cm_fault fault = {.kind = CM_FAULT_ERROR};
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const char *line = "No";
+        assert_int_equal(cm_reply_new(&fault.u.error.reply, rows[i].code, NULL,
+                                      &line, 1, NULL),
+                         CM_OK);
+        assert_int_equal(cm_mta_cannot(rows[i].mta, &fault, CM_STAGE_AUTH) ==
+                             NULL,
+                         rows[i].can);
+        cm_reply_free(&fault.u.error.reply);
+    }
+    fault.u.error.types = CM_REPLY_PERMANENT; /* 550 to 554 */
+    assert_non_null(cm_mta_cannot(CM_MTA_SENDMAIL, &fault, CM_STAGE_AUTH));
+    fault.kind = CM_FAULT_LATENCY;
+    assert_null(cm_mta_cannot(CM_MTA_SENDMAIL, &fault, CM_STAGE_AUTH));
+}
+
+static void
 test_mta_is_known_by_its_version(void **state)
 {
     (void)state;
@@ -168,6 +201,7 @@ main(void)
         cmocka_unit_test(test_each_row_names_lab_tests_that_exist),
         cmocka_unit_test(test_cannot_is_what_the_table_says),
         cmocka_unit_test(test_cannot_at_connect_on_sendmail_but_421),
+        cmocka_unit_test(test_cannot_at_auth_on_sendmail_but_535_and_latency),
         cmocka_unit_test(test_mta_is_known_by_its_version),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
