@@ -16,8 +16,6 @@ GREYLIST = {"greylist": {"enabled": True, "maxAttempts": 1000}}
 
 
 class Outage(LabTestCase):
-
-    once = True
     apart = True
     seconds = 10
 
