@@ -45,9 +45,11 @@ reserve(struct cm_buf *buf, size_t more)
     size_t need = buf->len + more + 1;
     if (need <= buf->cap)
         return 1;
-    size_t cap = buf->cap ? buf->cap : CM_BUF_FIRST;
-    while (cap < need)
-        cap = cap > need / 2 ? need : cap * 2;
+    /* Twice what it was, so that many small appends copy little. */
+    size_t cap = buf->cap > 0 ? buf->cap : CM_BUF_FIRST / 2;
+    cap = cap > buf->ceiling / 2 ? buf->ceiling + 1 : cap * 2;
+    if (cap < need)
+        cap = need;
     char *data = realloc(buf->data, cap);
     if (!data) {
         buf->status = CM_ENOMEM;

@@ -105,12 +105,33 @@ test_buf_without_memory_latches_and_keeps_what_it_has(void **state)
     }
 }
 
+static void
+test_buf_grows_by_doubling_up_to_its_ceiling(void **state)
+{
+    struct cm_buf buf;
+    size_t grown = 0, before = 0;
+    (void)state;
+    cm_buf_init(&buf, 1000000);
+    for (int i = 0; i < 100000; i++) {
+        cm_buf_add(&buf, "0123456789", 10);
+        grown += buf.cap != before;
+        before = buf.cap;
+    }
+    assert_int_equal(cm_buf_status(&buf), CM_OK);
+    assert_int_equal(buf.len, 1000000);
+    assert_true(buf.cap <= 1000001);
+    if (grown > 20)
+        fail_msg("it grew %zu times", grown);
+    cm_buf_fini(&buf);
+}
+
 int
 main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_buf_add_keeps_bytes_and_terminates),
         cmocka_unit_test(test_buf_ceiling_is_exact_and_latches),
+        cmocka_unit_test(test_buf_grows_by_doubling_up_to_its_ceiling),
         cmocka_unit_test(test_buf_take_gives_the_content_away),
         cmocka_unit_test(test_buf_take_after_failure_gives_nothing),
         cmocka_unit_test(test_buf_without_memory_latches_and_keeps_what_it_has),
