@@ -13,6 +13,7 @@
 #include "admin/api_localstack.h"
 #include "admin/api_mailpit.h"
 #include "admin/api_own_inboxes.h"
+#include "admin/api_prometheus.h"
 #include "admin/api_reset.h"
 #include "admin/api_rules.h"
 #include "admin/api_status.h"
@@ -60,6 +61,7 @@
 static const struct cm_route routes[] = {
     {CM_METHOD_GET,    "/livez",                   cm_api_livez,        0},
     {CM_METHOD_GET,    "/readyz",                  cm_api_readyz,       0},
+    {CM_METHOD_GET,    "/metrics",                 cm_api_prometheus,   KEY},
     {CM_METHOD_GET,    "/api/v1/status",           cm_api_status,       KEY},
     {CM_METHOD_GET,    "/api/v1/events",           cm_api_events,       TICKET},
     {CM_METHOD_POST,   "/api/v1/events/ticket",    cm_api_ticket,       READ},

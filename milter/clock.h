@@ -13,5 +13,6 @@
 int64_t cm_clock_wall_ms(void); /* milliseconds since the Unix epoch */
 int64_t cm_clock_mono_ms(void); /* milliseconds since some fixed point */
 int64_t cm_clock_mono_us(void); /* microseconds since the same point */
+int64_t cm_clock_mono_ns(void); /* nanoseconds since the same point */
 
 #endif

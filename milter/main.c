@@ -19,6 +19,7 @@
 #include "milter/filter/hook.h"
 #include "milter/filter/listener.h"
 #include "milter/filter/relay.h"
+#include "milter/filter/scrape.h"
 #include "milter/filter/server.h"
 #include "milter/filter/unix_socket.h"
 #include "milter/log.h"
@@ -71,6 +72,7 @@ struct daemon {
     const char *settings_path;
     struct cm_settings *settings;
     struct cm_listener *listener;
+    struct cm_scrape *scrape; /* NULL: no metrics wanted */
     int snapshot_dir_fd;
     struct cm_pool *pool;
     struct cm_filter filter;
@@ -334,6 +336,7 @@ start_filter(struct daemon *d, struct cm_err *err)
     if (status != CM_OK)
         return status;
     cm_filter_protect(f, protect);
+    cm_metrics_init(&f->metrics);
     if (getrandom(&f->seed, sizeof f->seed, 0) != (ssize_t)sizeof f->seed)
         return cm_err_set(err, CM_EIO, "getrandom: %s", strerror(errno));
     struct cm_hold_opts hold = {.max_held =
@@ -443,6 +446,7 @@ stop(struct daemon *d)
 {
     cm_notify("STOPPING=1");
     cm_listener_shut(d->listener);
+    cm_scrape_close(&d->scrape);
     usleep(CM_MAIN_SHUT_MS * 1000);
     cm_hold_stop();
     if (d->filter.hook)
@@ -523,6 +527,24 @@ open_servers(struct daemon *d, struct cm_err *err)
     return status;
 }
 
+static enum cm_status
+open_metrics(struct daemon *d, struct cm_err *err)
+{
+    const char *address = d->settings->milter.metrics_listen;
+    struct cm_err why;
+    enum cm_status status =
+        address[0] ? cm_scrape_open(&d->scrape, address, &why) : CM_OK;
+    if (status != CM_OK)
+        cm_err_set(err, status, "milter.metrics_listen: %s", why.msg);
+    return status;
+}
+
+static void
+print_metrics(void *arg, struct cm_buf *buf)
+{
+    cm_metrics_page(arg, PACKAGE_VERSION, buf);
+}
+
 /* Nobody finds us any more. */
 static void
 shut_sockets(struct daemon *d)
@@ -545,6 +567,8 @@ open_with_rights(struct daemon *d, struct cm_err *err)
     if (status != CM_OK)
         return status == CM_EINVAL ? CM_EXIT_CONFIG : CM_EXIT_UNAVAILABLE;
     status = open_servers(d, err);
+    if (status == CM_OK)
+        status = open_metrics(d, err);
     if (status != CM_OK) {
         shut_sockets(d);
         return status == CM_EINVAL ? CM_EXIT_CONFIG : CM_EXIT_UNAVAILABLE;
@@ -565,6 +589,8 @@ start_threads(struct daemon *d, struct cm_err *err)
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     enum cm_status status = start_filter(d, err);
+    if (status == CM_OK && d->scrape)
+        status = cm_scrape_start(d->scrape, print_metrics, &d->filter, err);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (status == CM_OK)
         status = start_milter_thread(err);

@@ -70,6 +70,8 @@ static const struct cm_setting settings[] = {
     INT("milter.sendmail_message_timeout_s", milter.sendmail_message_timeout_s,
         "300", 2, 86400),
     TEXT("milter.snapshot", CM_SETTING_STRING, milter.snapshot, "", path),
+    TEXT("milter.metrics_listen", CM_SETTING_STRING, milter.metrics_listen, "",
+         metrics_listen),
 
     BOOL("drop.fin", drop.fin, "false"),
     TEXT("drop.ports", CM_SETTING_LIST, drop.ports, "25,465,587", port),

@@ -36,6 +36,7 @@ struct cm_settings {
         int64_t sendmail_reply_timeout_s;   /* its T=R of this filter */
         int64_t sendmail_message_timeout_s; /* its T=E */
         char *snapshot;                     /* path; "": none */
+        char *metrics_listen;               /* "127.0.0.1:9125"; "": none */
     } milter;
 
     struct {

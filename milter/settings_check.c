@@ -191,6 +191,12 @@ cm_settings_check_listen(const char *value)
 }
 
 const char *
+cm_settings_check_metrics_listen(const char *value)
+{
+    return value[0] ? cm_settings_check_listen(value) : NULL;
+}
+
+const char *
 cm_settings_check_account(const char *value)
 {
     return strlen(value) <= 64 && strspn(value, ALNUM "-._") == strlen(value)

@@ -18,6 +18,7 @@ cm_settings_check_fn cm_settings_check_redis_prefix;
 cm_settings_check_fn cm_settings_check_redis_username;
 cm_settings_check_fn cm_settings_check_redis_password;
 cm_settings_check_fn cm_settings_check_listen;
+cm_settings_check_fn cm_settings_check_metrics_listen; /* or "" */
 cm_settings_check_fn cm_settings_check_account; /* of a user or group, or "" */
 cm_settings_check_fn cm_settings_check_path;    /* absolute, or "" */
 cm_settings_check_fn cm_settings_check_delimiter;

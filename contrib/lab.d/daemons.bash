@@ -41,7 +41,8 @@ ready_maildir() { [[ -S $dir/lmtp/socket ]]; }
 
 configure_chaos()
 {
-    local hash
+    local hash metrics=''
+    [[ $metrics_port == none ]] || metrics=127.0.0.1:$metrics_port
     if [[ ! -s $dir/run/key ]]; then
         say "cm_$(od -An -v -tx1 -N32 /dev/urandom | tr -d ' \n')" |
             replace "$dir/run/key" 0600
@@ -60,6 +61,7 @@ milter: {
     # As in the lab's sendmail.mc; of no concern to Postfix.
     sendmail_reply_timeout_s = 30;
     sendmail_message_timeout_s = 300;
+    metrics_listen = "$metrics";
 };
 $("settings_$mta")
 drop: {

@@ -78,6 +78,8 @@ on_hold_end(void *arg, enum cm_hold_end end, int64_t measured_ms)
     char closed[CM_INCIDENT_TEXT];
     switch (end) {
     case CM_HOLD_SENT:
+        cm_metrics_delay(&held->filter->metrics,
+                         held->longest_ms + held->added_ms, measured_ms);
         if (held->closed_by_ms < 0)
             break;
         snprintf(closed, sizeof closed,

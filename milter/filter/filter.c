@@ -185,4 +185,5 @@ cm_filter_report(void *arg, struct cm_buf *json)
         cm_buf_printf(json, "%s\"%s\":%lld", i ? "," : "", count_names[i],
                       (long long)atomic_load(&filter->counts[i]));
     cm_buf_puts(json, "}");
+    cm_metrics_report(&filter->metrics, json);
 }

@@ -2,6 +2,7 @@
 #ifndef CM_FILTER_H
 #define CM_FILTER_H
 
+#include "milter/filter/metrics.h"
 #include "milter/filter/patience.h"
 #include "milter/filter/servers.h"
 #include "milter/model/fault.h"
@@ -82,6 +83,7 @@ struct cm_filter {
 
     atomic_ullong questions; /* opened so far; see question.h */
     atomic_llong counts[CM_FILTER_COUNT_MAX];
+    struct cm_metrics metrics;
 };
 
 void cm_filter_count(struct cm_filter *filter, enum cm_filter_count what);

@@ -114,6 +114,10 @@ struct cm_total {
 enum cm_status cm_commit_totals(struct cm_commits *commits,
                                 struct cm_total *totals, size_t n,
                                 struct cm_err *err) CM_MUST_CHECK;
+/* cm_commit_all_totals - every total, name and value in turns, for
+ * cm_names_free. */
+enum cm_status cm_commit_all_totals(struct cm_commits *commits, char ***texts_r,
+                                    struct cm_err *err) CM_MUST_CHECK;
 enum cm_status cm_commit_add_totals(struct cm_commits *commits,
                                     const struct cm_total *totals, size_t n,
                                     struct cm_err *err) CM_MUST_CHECK;

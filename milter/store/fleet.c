@@ -57,6 +57,20 @@ cm_commit_totals(struct cm_commits *commits, struct cm_total *totals, size_t n,
 }
 
 enum cm_status
+cm_commit_all_totals(struct cm_commits *commits, char ***texts_r,
+                     struct cm_err *err)
+{
+    const char *argv[] = {"HGETALL", commits->keys.totals};
+    struct redisReply *reply = NULL;
+    enum cm_status st =
+        cm_commit_call(commits, NULL, &reply, 0, 2, argv, NULL, err);
+    if (st == CM_OK)
+        st = cm_commit_texts(texts_r, NULL, reply, err);
+    cm_link_reply_free(&reply);
+    return st;
+}
+
+enum cm_status
 cm_commit_add_totals(struct cm_commits *commits, const struct cm_total *totals,
                      size_t n, struct cm_err *err)
 {

@@ -57,8 +57,8 @@ struct cm_journal {
     bool running; /* the thread is to be joined; the owner's */
     int wake_fd;  /* ends an exchange at stop */
 
-    struct cm_tally tally; /* not yet in a batch */
-    struct cm_hits hits;   /* neither */
+    struct cm_tally tally;
+    struct cm_hits hits; /* not yet in a batch */
     atomic_uint_fast64_t dropped;
 
     pthread_mutex_t lock;
@@ -104,6 +104,12 @@ void
 cm_journal_count(struct cm_journal *journal, enum cm_count what, int64_t n)
 {
     cm_tally_count(&journal->tally, what, n);
+}
+
+const struct cm_tally *
+cm_journal_tally(const struct cm_journal *journal)
+{
+    return &journal->tally;
 }
 
 uint64_t

@@ -56,6 +56,10 @@ enum cm_count {
 void cm_journal_count(struct cm_journal *journal, enum cm_count what,
                       int64_t n);
 
+/* cm_journal_tally - all that was counted since the start; borrowed. */
+struct cm_tally;
+const struct cm_tally *cm_journal_tally(const struct cm_journal *journal);
+
 /* cm_journal_dropped - events dropped since start. Any thread. */
 uint64_t cm_journal_dropped(const struct cm_journal *journal);
 

@@ -50,6 +50,7 @@ struct cm_sync {
 
     atomic_bool stopping, connected, synced;
     _Atomic int64_t fresh_ms; /* monotonic: equal to Redis at that time */
+    _Atomic int64_t head_seq; /* the newest that Redis was seen to have */
 
     struct cm_alarms alarms;
 
@@ -68,7 +69,7 @@ static struct cm_log_gate down_gate, up_gate, empty_gate;
 
 /* --- alarms --- */
 
-void
+unsigned
 cm_sync_alarms_json(struct cm_sync *sync, struct cm_buf *buf)
 {
     struct cm_replica_state state;
@@ -89,6 +90,7 @@ cm_sync_alarms_json(struct cm_sync *sync, struct cm_buf *buf)
     cm_saver_problem(sync->saver, text, sizeof text);
     cm_alarms_print_one(buf, &n, text);
     cm_buf_puts(buf, "]");
+    return n;
 }
 
 /* --- the link --- */
@@ -316,6 +318,7 @@ compare(struct cm_sync *sync, struct cm_err *err)
         return CM_OK;
     }
     bool went_back = seq < sync->pos.seq;
+    atomic_store(&sync->head_seq, seq);
     /* What was committed before we asked is in the log now. */
     while (st == CM_OK && what == CM_TAIL_APPLIED &&
            strcmp(epoch, sync->pos.epoch) == 0 &&
@@ -557,6 +560,12 @@ cm_sync_stale(const struct cm_sync *sync)
     return sync->opts.stale_after_ms > 0 &&
            cm_clock_mono_ms() - atomic_load(&sync->fresh_ms) >
                sync->opts.stale_after_ms;
+}
+
+int64_t
+cm_sync_head(const struct cm_sync *sync)
+{
+    return atomic_load(&sync->head_seq);
 }
 
 bool

@@ -65,8 +65,12 @@ bool cm_sync_stale(const struct cm_sync *sync);
 bool cm_sync_connected(const struct cm_sync *sync);
 bool cm_sync_synced(const struct cm_sync *sync);
 
+/* cm_sync_head - the newest sequence number that Redis was seen to have, 0
+ * before the first. Any thread. */
+int64_t cm_sync_head(const struct cm_sync *sync);
+
 /* cm_sync_alarms_json - `["text",...]`, what is wrong now, as in the heartbeat,
- * which cannot be written while Redis is away. Any thread. */
-void cm_sync_alarms_json(struct cm_sync *sync, struct cm_buf *buf);
+ * which cannot be written while Redis is away. Returns how many. Any thread. */
+unsigned cm_sync_alarms_json(struct cm_sync *sync, struct cm_buf *buf);
 
 #endif

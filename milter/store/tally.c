@@ -96,12 +96,18 @@ cm_tally_count(struct cm_tally *tally, enum cm_count what, int64_t n)
     add(tally, totals[what], n);
 }
 
+int64_t
+cm_tally_get(const struct cm_tally *tally, size_t cell)
+{
+    return atomic_load_explicit(&tally->cells[cell], memory_order_relaxed);
+}
+
 bool
 cm_tally_any(const struct cm_tally *tally)
 {
     bool any = false;
     for (size_t i = 0; i < CM_TALLY_CELLS && !any; i++)
-        any = atomic_load_explicit(&tally->cells[i], memory_order_relaxed) != 0;
+        any = cm_tally_get(tally, i) != tally->taken[i];
     return any;
 }
 
@@ -110,9 +116,9 @@ cm_tally_take(struct cm_tally *tally, int64_t amounts_r[CM_TALLY_CELLS])
 {
     bool any = false;
     for (size_t i = 0; i < CM_TALLY_CELLS; i++) {
-        amounts_r[i] = 0;
-        if (atomic_load_explicit(&tally->cells[i], memory_order_relaxed) != 0)
-            amounts_r[i] = atomic_exchange(&tally->cells[i], 0);
+        int64_t now = cm_tally_get(tally, i);
+        amounts_r[i] = now - tally->taken[i];
+        tally->taken[i] = now;
         any = any || amounts_r[i] != 0;
     }
     return any;

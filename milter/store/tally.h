@@ -9,9 +9,10 @@
 #include <stdint.h>
 
 /*
- * What the mail path has counted and Redis has not been told yet: one cell for
- * each total of the hash <prefix>:st:totals. Adding is one atomic add and never
- * waits. The names of the cells, which are the fields of the hash:
+ * What the mail path has counted since the start: one cell for each total of
+ * the hash <prefix>:st:totals. Adding is one atomic add and never waits; one
+ * thread takes what has been added since it took before, for Redis. The names
+ * of the cells, which are the fields of the hash:
  *
  *   chaos.events_total, chaos.latency_injected_ms, chaos.errors_returned_total,
  *   chaos.connections_dropped_total, chaos.greylist_rejections_total,
@@ -25,8 +26,9 @@
     (CM_TALLY_TOTALS + CM_FAULT_COUNT * CM_STAGE_COUNT * CM_INCIDENT_OUTCOMES)
 #define CM_TALLY_NAME_BYTES 48
 
-struct cm_tally {
-    _Atomic int64_t cells[CM_TALLY_CELLS]; /* zeroed to begin with */
+struct cm_tally { /* zeroed to begin with */
+    _Atomic int64_t cells[CM_TALLY_CELLS];
+    int64_t taken[CM_TALLY_CELLS]; /* the taking thread's own */
 };
 
 /* cm_tally_incident, cm_tally_count - add; any thread. */
@@ -34,10 +36,12 @@ void cm_tally_incident(struct cm_tally *tally,
                        const struct cm_incident *incident);
 void cm_tally_count(struct cm_tally *tally, enum cm_count what, int64_t n);
 
-/* cm_tally_any - has anything gathered? */
-bool cm_tally_any(const struct cm_tally *tally);
+/* cm_tally_get - one cell since the start; any thread. */
+int64_t cm_tally_get(const struct cm_tally *tally, size_t cell);
 
-/* cm_tally_take - move what has gathered into amounts_r; false: all are 0. */
+/* cm_tally_any - has anything gathered since it was taken? cm_tally_take - that
+ * into amounts_r; false: all are 0. One thread alone. */
+bool cm_tally_any(const struct cm_tally *tally);
 bool cm_tally_take(struct cm_tally *tally, int64_t amounts_r[CM_TALLY_CELLS]);
 
 /* cm_tally_name - of a cell; cap at least CM_TALLY_NAME_BYTES. */

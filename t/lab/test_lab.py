@@ -200,6 +200,7 @@ class Refusals(unittest.TestCase):
         self.addCleanup(lab.down)
         for variable, value in (("LAB_SMTP_PORT", "70000"),
                                 ("LAB_HTTP_PORT", "http"),
+                                ("LAB_METRICS_PORT", "some"),
                                 ("LAB_ARMED", "maybe"), ("LAB_MTA", "exim")):
             with self.subTest(variable):
                 status, output = lab.run("up", **{variable: value})
