@@ -11,6 +11,7 @@
 struct cm_address;
 struct cm_auth;
 struct cm_commits;
+struct cm_feed;
 struct cm_keeper;
 struct cm_keyring;
 struct cm_pool;
@@ -35,6 +36,7 @@ struct cm_api { /* all borrowed */
     struct cm_pool *pool;
     struct cm_commits *commits;
     struct cm_keeper *keeper;
+    struct cm_feed *feed;
     struct cm_streams *streams;
     const char *version;
     unsigned address_flags;

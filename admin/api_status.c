@@ -7,6 +7,7 @@
 #include "admin/api_status.h"
 #include "admin/api.h"
 #include "admin/api_mtas.h"
+#include "admin/feed.h"
 #include "admin/keeper.h"
 #include "admin/response.h"
 #include "milter/clock.h"
@@ -18,6 +19,7 @@
 
 #include <inttypes.h>
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -50,8 +52,11 @@ cm_api_readyz(struct cm_api *api, const struct cm_request *req,
               struct cm_response *res)
 {
     char why[256];
-    bool ready = cm_keeper_redis_up(api->keeper, why);
+    bool up = cm_keeper_redis_up(api->keeper, why);
+    bool ready = up && cm_feed_begun(api->feed);
     json_t *json = json_pack("{s:b}", "ready", (int)ready);
+    if (up && !ready)
+        snprintf(why, sizeof why, "its events are not read yet");
     if (json && !ready && req->peer.loopback)
         json_object_set_new(json, "reasons",
                             json_pack("[o]", json_sprintf("redis: %s", why)));

@@ -18,8 +18,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CM_FEED_EVENT_BYTES ((size_t)64 * 1024) /* one, escaped at its worst   \
-                                                 */
+#define CM_FEED_EVENT_BYTES                                                    \
+    ((size_t)64 * 1024) /* one, escaped at its worst                           \
+                         */
 
 struct place {
     struct cm_record record; /* a copy */
@@ -36,6 +37,7 @@ struct cm_feed {
     size_t nlisteners;
 
     pthread_mutex_t lock;
+    bool begun;
     struct place ring[CM_FEED_RING]; /* position p is at p % CM_FEED_RING */
     uint64_t first, end;             /* positions first..end-1 are held */
     /* All that came after floor, up to newest, is in the ring; while there is
@@ -130,6 +132,9 @@ on_read(void *arg, const struct cm_record *records, size_t n)
     struct cm_feed *feed = arg;
     for (size_t i = 0; i < n; i++)
         take_in(feed, &records[i]);
+    pthread_mutex_lock(&feed->lock);
+    feed->begun = true;
+    pthread_mutex_unlock(&feed->lock);
     tell(feed);
 }
 
@@ -176,6 +181,15 @@ cm_feed_free(struct cm_feed **feed_p)
 }
 
 /* --- readers --- */
+
+bool
+cm_feed_begun(struct cm_feed *feed)
+{
+    pthread_mutex_lock(&feed->lock);
+    bool begun = feed->begun;
+    pthread_mutex_unlock(&feed->lock);
+    return begun;
+}
 
 uint64_t
 cm_feed_now(struct cm_feed *feed)

@@ -43,6 +43,10 @@ enum cm_status cm_feed_start(struct cm_feed *feed,
 void cm_feed_stop(struct cm_feed *feed);
 void cm_feed_free(struct cm_feed **feed);
 
+/* cm_feed_begun - was Redis read for the first time? Before that what comes may
+ * be of the past, and no event is known. Listeners are told when it is. */
+bool cm_feed_begun(struct cm_feed *feed);
+
 /* cm_feed_now - the position of what comes next. */
 uint64_t cm_feed_now(struct cm_feed *feed);
 

@@ -254,6 +254,7 @@ start_http(struct daemon *d, struct cm_err *err)
         .pool = d->store.pool,
         .commits = d->store.commits,
         .keeper = d->keeper,
+        .feed = d->feed,
         .streams = d->streams,
         .version = PACKAGE_VERSION,
         .address_flags = cm_settings_address_flags(s),

@@ -44,10 +44,11 @@ struct stream {
     struct cm_streams *owner;
     const struct style *style;
     struct cm_event_filter filter;
-    uint64_t pos;    /* in the feed */
+    enum cm_streams_from from; /* where it wants to begin */
+    struct cm_record_id id;
+    bool placed;
+    uint64_t pos;    /* in the feed, once placed */
     uint64_t number; /* of the console's last line */
-    bool unknown;    /* it asked for what came after who knows what */
-    bool greeted;
     struct cm_buf out;
     size_t sent;
 
@@ -223,16 +224,27 @@ enter(struct stream *stream, bool *beat_due_r)
     return on;
 }
 
+/* Finds where it begins; false: nobody knows before the feed has begun. */
+static bool
+place(struct stream *stream)
+{
+    struct cm_feed *feed = stream->owner->feed;
+    if (stream->placed || !cm_feed_begun(feed))
+        return stream->placed;
+    stream->pos = cm_feed_now(feed);
+    if (stream->from == CM_STREAMS_UNKNOWN ||
+        (stream->from == CM_STREAMS_AFTER &&
+         !cm_feed_after(feed, stream->id, &stream->pos)))
+        stream->style->put_lost(stream, "that event is not known any more");
+    stream->placed = true;
+    return true;
+}
+
 static void
 fill(struct stream *stream, bool beat_due)
 {
-    if (!stream->greeted)
-        stream->style->greet(stream);
-    if (stream->unknown)
-        stream->style->put_lost(stream, "that event is not known any more");
-    stream->greeted = true;
-    stream->unknown = false;
-    while (stream->out.len < CM_STREAMS_ENOUGH && put_next(stream))
+    while (place(stream) && stream->out.len < CM_STREAMS_ENOUGH &&
+           put_next(stream))
         ;
     if (beat_due && stream->out.len == 0)
         cm_buf_puts(&stream->out, ": still here\n\n");
@@ -420,9 +432,12 @@ reserve(struct cm_streams *streams)
     return ok;
 }
 
+/* The greeting and the place are settled here: from the moment on that a client
+ * sees its answer begin, it misses nothing. */
 static enum cm_status
 open_stream(struct cm_streams *streams, const struct style *style,
-            struct stream **stream_r)
+            const struct cm_event_filter *filter, enum cm_streams_from from,
+            struct cm_record_id id, struct cm_outflow **flow_r)
 {
     if (!reserve(streams))
         return CM_ETIMEOUT;
@@ -437,9 +452,13 @@ open_stream(struct cm_streams *streams, const struct style *style,
     stream->flow.end = end_stream;
     stream->owner = streams;
     stream->style = style;
-    stream->pos = cm_feed_now(streams->feed);
+    stream->filter = *filter;
+    stream->from = from;
+    stream->id = id;
     cm_buf_init(&stream->out, CM_STREAMS_BYTES);
-    *stream_r = stream;
+    style->greet(stream);
+    (void)place(stream);
+    *flow_r = &stream->flow;
     return CM_OK;
 }
 
@@ -449,26 +468,15 @@ cm_streams_events(struct cm_streams *streams,
                   enum cm_streams_from from, struct cm_record_id id,
                   struct cm_outflow **flow_r)
 {
-    struct stream *stream = NULL;
-    enum cm_status st = open_stream(streams, &events_style, &stream);
-    if (st != CM_OK)
-        return st;
-    stream->filter = *filter;
-    stream->unknown = from == CM_STREAMS_UNKNOWN ||
-                      (from == CM_STREAMS_AFTER &&
-                       !cm_feed_after(streams->feed, id, &stream->pos));
-    *flow_r = &stream->flow;
-    return CM_OK;
+    return open_stream(streams, &events_style, filter, from, id, flow_r);
 }
 
 enum cm_status
 cm_streams_console(struct cm_streams *streams, struct cm_outflow **flow_r)
 {
-    struct stream *stream = NULL;
-    enum cm_status st = open_stream(streams, &console_style, &stream);
-    if (st == CM_OK)
-        *flow_r = &stream->flow;
-    return st;
+    static const struct cm_event_filter all;
+    return open_stream(streams, &console_style, &all, CM_STREAMS_NOW,
+                       (struct cm_record_id){0, 0}, flow_r);
 }
 
 size_t

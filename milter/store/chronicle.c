@@ -166,7 +166,7 @@ hand_over(struct cm_chronicle *chronicle, const struct redisReply *entries,
         }
         n += cm_record_read(&records[n], entry);
     }
-    if (n > 0)
+    if (n > 0 || !chronicle->began)
         chronicle->ops.read(chronicle->ops.arg, records, n);
     if (count > 0)
         chronicle->seen = last;

@@ -43,7 +43,8 @@ struct cm_chronicle;
 
 /* Both are called on the thread, one after the other. */
 struct cm_chronicle_ops {
-    /* What was read at once, oldest first; the records are borrowed. */
+    /* What was read at once, oldest first; the records are borrowed. The first
+     * call is about the history, and comes even when there is none (n 0). */
     void (*read)(void *arg, const struct cm_record *records, size_t n);
     /* Between what was read before and what comes next something may be
      * missing: the stream was trimmed past us, emptied or replaced. */

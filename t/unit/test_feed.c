@@ -82,6 +82,13 @@ tear_down(void **state)
     return 0;
 }
 
+/* The history was read, and there is none. */
+static void
+begin(void)
+{
+    told.read(told.arg, NULL, 0);
+}
+
 /* --- the feed --- */
 
 static bool
@@ -247,6 +254,7 @@ assert_begins(const char *text, const char *with)
 static void
 test_stream_frames_are_whole_whatever_the_pieces(void **state)
 {
+    begin();
     struct cm_outflow *flow = open_stream(CM_STREAMS_NOW, 0);
     (void)state;
     assert_string_equal(drain(flow, 3), "retry: 2000\n\n");
@@ -270,6 +278,7 @@ test_stream_frames_are_whole_whatever_the_pieces(void **state)
 static void
 test_stream_says_dropped_and_reset(void **state)
 {
+    begin();
     struct cm_outflow *flow = open_stream(CM_STREAMS_NOW, 0);
     uint64_t missed;
     (void)state;
@@ -290,6 +299,31 @@ test_stream_says_dropped_and_reset(void **state)
                         "event is not known any more\"}\n\n");
     flow->end(flow);
     assert_int_equal(cm_streams_count(streams, &missed), 0);
+}
+
+static void
+test_stream_waits_for_the_feed_to_begin(void **state)
+{
+    struct cm_outflow *fresh = open_stream(CM_STREAMS_NOW, 0);
+    struct cm_outflow *again = open_stream(CM_STREAMS_AFTER, 2);
+    (void)state;
+    assert_string_equal(drain(fresh, 4096), "retry: 2000\n\n");
+    assert_string_equal(drain(again, 4096), "retry: 2000\n\n");
+    struct cm_record history[3];
+    for (uint64_t i = 0; i < 3; i++) {
+        history[i] = (struct cm_record){.id = {i + 1, 0}};
+        for (int f = 0; f < CM_ENTRY_FIELDS; f++)
+            history[i].at[f] = "";
+    }
+    woken = 0;
+    told.read(told.arg, history, 3);
+    assert_int_equal(woken, 2);
+    assert_string_equal(drain(fresh, 4096), ""); /* that was before it came */
+    assert_begins(drain(again, 4096), "id: 3-0\n");
+    happen(4, 4);
+    assert_begins(drain(fresh, 4096), "id: 4-0\n");
+    fresh->end(fresh);
+    again->end(again);
 }
 
 static void
@@ -334,6 +368,7 @@ main(void)
         TEST(test_feed_tells_readers_that_something_may_be_missing),
         TEST(test_stream_frames_are_whole_whatever_the_pieces),
         TEST(test_stream_says_dropped_and_reset),
+        TEST(test_stream_waits_for_the_feed_to_begin),
         TEST(test_streams_are_so_many_and_no_more),
         TEST(test_streams_shut_ends_them_all),
     };
