@@ -105,8 +105,8 @@ class Pages(Case):
             self.assertEqual(answer.headers["Content-Type"], "application/problem+json", query)
             self.assertTrue(answer.json["detail"], query)
         answer = self.admin.get("/api/v1/events?limit=0&kind=moon&frm=1")
-        self.assertEqual([text.split(":")[0].split()[0] for text in answer.json["errors"]],
-                         ["frm", "kind", "limit"])
+        self.assertEqual([one["pointer"] for one in answer.json["errors"]],
+                         ["#/frm", "#/kind", "#/limit"])
 
     def test_what_came_from_outside_stays_data(self):
         """H19"""
