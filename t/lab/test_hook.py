@@ -471,6 +471,35 @@ class Impatient(HookCase):
                       self.wait_events(rule)[0]["detail"])
 
 
+class Halted(HookCase):
+    """The halt beats rules at the hook as everywhere."""
+
+    def call(self, what):
+        answer = self.lab.http("POST", "/api/v1/" + what)
+        self.assertEqual(answer.status, 200, answer)
+
+    def test_what_is_held_passes_and_nothing_more_is_hurt(self):
+        late, _ = self.rules(
+            {"stage": "noop", "fault": {"kind": "latency", "ms": 60000}},
+            {"stage": "auth", "fault": error(535)})
+        client, other = self.submit(), self.submit()
+        client.send_line("NOOP")
+        wait_until("it to be held",
+                   lambda: self.lab.status()["hosts"][0]["held"] == 1)
+        self.addCleanup(self.call, "resume")
+        self.call("halt")
+        reply = client.read_reply()
+        self.assertEqual(reply.code, 250)
+        self.assertLess(reply.seconds, 10)
+        event, = self.wait_events(late)
+        self.assertIn("cut short: chaos was halted", event["detail"])
+        self.assertLess(int(event["measured"]), 10000)
+        self.assert_goes_on(client)
+        self.call("resume")
+        wait_until("the rule to act again",
+                   lambda: other.command("AUTH").code == 535)
+
+
 class Long(HookCase):
     """The longest delay there is. Postfix gives a lookup 100 s."""
 
