@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Whatever bytes come by HTTP, from Redis, in RCPT or by the command hook:
- * parsing them must neither crash nor leak, and what it lets through must keep
- * its promises. Under libFuzzer this is the target:
+ * Whatever bytes come by HTTP, from Redis, in RCPT, by the command hook or by
+ * the saslauthd relay: parsing them must neither crash nor leak, and what it
+ * lets through must keep its promises. Under libFuzzer this is the target:
  *
  *     clang -g -O1 -fsanitize=fuzzer,address,undefined -DCM_LIBFUZZER ...
  *
  * Built as usual it is a program that runs the files it is given, or else those
  * of the corpus beside its source, and is a test of `make check`.
  */
+#include "milter/filter/saslauthd.h"
 #include "milter/filter/smtp_command.h"
 #include "milter/filter/socketmap.h"
 #include "milter/model/address.h"
@@ -270,6 +271,30 @@ try_questions(const char *data, size_t len)
     }
 }
 
+/* As the relay gets it: more and more, until it is whole or its memory full. */
+static void
+try_login(const char *data, size_t len)
+{
+    struct cm_saslauthd_who who;
+    enum cm_saslauthd_state state = CM_SASLAUTHD_MORE;
+    size_t n = 0;
+    if (len > CM_SASLAUTHD_QUESTION_MAX)
+        len = CM_SASLAUTHD_QUESTION_MAX;
+    while (state == CM_SASLAUTHD_MORE && n < len)
+        state = cm_saslauthd_measure(data, ++n);
+    demand(state != CM_SASLAUTHD_MORE || n < CM_SASLAUTHD_QUESTION_MAX,
+           "a full memory waits for nothing");
+    demand(state != CM_SASLAUTHD_WHOLE || n >= 8, "four fields");
+    demand(cm_saslauthd_measure(data, len) == state,
+           "what comes later changes nothing");
+    cm_saslauthd_read(&who, data, n);
+    demand(strlen(who.login) < sizeof who.login &&
+               strlen(who.login_at_realm) < sizeof who.login_at_realm,
+           "a login and a realm that end");
+    demand(state == CM_SASLAUTHD_WHOLE || !who.login[0],
+           "a login of a whole question alone");
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -282,6 +307,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     try_list(text, size);
     try_questions(text, size);
     try_command(text, size);
+    try_login(text, size);
     return 0;
 }
 

@@ -11,6 +11,7 @@
 #include <stdarg.h>
 #include <cmocka.h>
 
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -33,6 +34,17 @@ mock_store_reset(void)
     cm_ruleset_release(&mock_store.rules);
     memset(&mock_store, 0, sizeof mock_store);
     mock_store.hit_allowed = true;
+}
+
+static pthread_mutex_t rules_lock = PTHREAD_MUTEX_INITIALIZER;
+
+void
+mock_store_rules(struct cm_ruleset *rules)
+{
+    pthread_mutex_lock(&rules_lock);
+    cm_ruleset_release(&mock_store.rules);
+    mock_store.rules = rules;
+    pthread_mutex_unlock(&rules_lock);
 }
 
 void
@@ -78,7 +90,11 @@ struct cm_ruleset *
 cm_view_rules(struct cm_view *view)
 {
     assert_ptr_equal(view, &the_view);
-    return mock_store.rules ? cm_ruleset_ref(mock_store.rules) : NULL;
+    pthread_mutex_lock(&rules_lock);
+    struct cm_ruleset *rules =
+        mock_store.rules ? cm_ruleset_ref(mock_store.rules) : NULL;
+    pthread_mutex_unlock(&rules_lock);
+    return rules;
 }
 
 bool

@@ -20,8 +20,8 @@
 struct mock_store {
     bool stale;
     bool halted;
-    bool halts_when_asked; /* as soon as state is asked */
-    struct cm_ruleset *rules; /* owned by the test; may be NULL */
+    bool halts_when_asked;    /* as soon as state is asked */
+    struct cm_ruleset *rules; /* may be NULL; see mock_store_rules */
     /* state */
     bool state_fails;  /* every question ends in CM_ETIMEOUT */
     unsigned state_us; /* and takes so long */
@@ -48,6 +48,10 @@ extern struct mock_store mock_store;
 /* mock_store_reset - no inboxes, no incidents, state that lets everything pass.
  */
 void mock_store_reset(void);
+
+/* mock_store_rules - put a rule set in force, in place of another; taken over.
+ * Also while other threads look for it. */
+void mock_store_rules(struct cm_ruleset *rules);
 
 /* mock_store_inbox - configure an inbox from a JSON document; the test fails
  * when it is not valid. */
