@@ -64,7 +64,7 @@ cm_hook_free(struct cm_hook **hook)
 {
     if (!*hook)
         return;
-    cm_server_halt(&(*hook)->server);
+    cm_server_end(&(*hook)->server);
     cm_hook_desk_close(&(*hook)->desk);
     cm_server_fini(&(*hook)->server);
     free(*hook);

@@ -37,7 +37,7 @@ struct cm_hook_desk {
 /* The trade of the hook's server; its arg is the desk. */
 extern const struct cm_server_trade cm_hook_desk_trade;
 
-/* cm_hook_desk_close - after the server was halted: what the clerks have left.
+/* cm_hook_desk_close - after the end of the server: what the clerks have left.
  */
 void cm_hook_desk_close(struct cm_hook_desk *desk);
 

@@ -70,6 +70,9 @@ cm_late_end(struct cm_late *late, struct cm_filter *filter, const char *how)
     late->on = false;
     atomic_fetch_sub(late->count, 1);
     late->incident.delay_measured_ms = measured_ms(late);
+    if (!how && cm_clock_mono_us() >= late->due_us)
+        cm_metrics_delay(&filter->metrics, late->incident.delay_asked_ms,
+                         late->incident.delay_measured_ms);
     if (!how)
         how = tell_client(late, client, sizeof client);
     if (how)

@@ -76,7 +76,7 @@ cm_relay_free(struct cm_relay **relay)
 {
     if (!*relay)
         return;
-    cm_server_halt(&(*relay)->server);
+    cm_server_end(&(*relay)->server);
     cm_relay_desk_close(&(*relay)->desk);
     cm_server_fini(&(*relay)->server);
     free(*relay);

@@ -63,7 +63,7 @@ struct cm_relay_desk {
 /* The trade of the relay's server; its arg is the desk. */
 extern const struct cm_server_trade cm_relay_desk_trade;
 
-/* cm_relay_desk_close - after the server was halted: what the clerks have left.
+/* cm_relay_desk_close - after the end of the server: what the clerks have left.
  */
 void cm_relay_desk_close(struct cm_relay_desk *desk);
 

@@ -290,7 +290,7 @@ cm_server_remove(struct cm_server *server)
 }
 
 void
-cm_server_halt(struct cm_server *server)
+cm_server_end(struct cm_server *server)
 {
     if (server->started) {
         atomic_store(&server->stopping, true);

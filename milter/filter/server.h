@@ -85,10 +85,10 @@ void cm_server_wake(struct cm_server *server);
 /* cm_server_remove - take the socket's name away. */
 void cm_server_remove(struct cm_server *server);
 
-/* cm_server_halt - end the thread and its callers (on_end), wait for the
+/* cm_server_end - end the thread and its callers (on_end), wait for the
  * clerks; what was given to them is then to be taken. cm_server_fini - after
  * that, the rest. */
-void cm_server_halt(struct cm_server *server);
+void cm_server_end(struct cm_server *server);
 void cm_server_fini(struct cm_server *server);
 
 /* --- for the user, in the server's thread --- */
