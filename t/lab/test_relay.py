@@ -276,6 +276,32 @@ class Late(RelayCase):
         wait_until("nothing to be held", lambda: self.held() == 0)
 
 
+class Halted(RelayCase):
+    """The halt beats what rules say, and lets go what is held."""
+
+    def call(self, path):
+        self.assertEqual(self.lab.http("POST", path).status, 200)
+
+    def test_halt_and_resume(self):
+        late = self.rule({"kind": "latency", "ms": 60000}, stage="auth",
+                         user="tester@lab.example")
+        self.rule(ERROR, stage="auth", user="tester")
+        self.assertEqual(self.auth().text, NO)
+        client = self.submit()
+        client.send_line(plain("tester@lab.example"))
+        wait_until("it to be held", lambda:
+                   self.lab.status()["hosts"][0]["held"] == 1)
+        self.call("/api/v1/halt")
+        reply = client.read_reply()
+        self.assertEqual(reply.text, OK)
+        self.assertLess(reply.seconds, 30)
+        event, = self.wait_events(late)
+        self.assertIn("cut short: chaos was halted", event["detail"])
+        self.assertEqual(self.auth().text, OK)
+        self.call("/api/v1/resume")
+        wait_until("the rule to act again", lambda: self.auth().text == NO)
+
+
 class Unarmed(RelayCase):
     """A rule is there, and nothing that anybody asked for happens."""
 

@@ -503,6 +503,18 @@ test_not_armed_stale_or_shadow_nothing_happens(void **state)
     assert_int_equal(wait_incident(0)->outcome, CM_INCIDENT_SHADOW);
 }
 
+static void
+test_halted_nothing_happens(void **state)
+{
+    (void)state;
+    set_rule(NO_RULE);
+    mock_store.halted = true;
+    assert_passes("tester");
+    assert_int_equal(mock_store.nincidents, 0);
+    mock_store.halted = false;
+    assert_refused("tester");
+}
+
 #define LATE(ms)                                                               \
     "{\"stage\":\"auth\",\"user\":\"tester\",\"fault\":{\"kind\":\"latency\"," \
     "\"ms\":" ms "}}"
@@ -545,6 +557,23 @@ test_a_caller_that_leaves_while_held_is_forgotten(void **state)
     wait_held(0);
 }
 
+static void
+test_a_halt_lets_go_what_is_held(void **state)
+{
+    (void)state;
+    set_rule(LATE("60000"));
+    int fd = dial();
+    send_login(fd, "tester", "secret");
+    wait_held(1);
+    mock_store.halted = true;
+    cm_relay_release(filter.relay);
+    hear(fd);
+    assert_asked("OK");
+    assert_non_null(
+        strstr(wait_incident(0)->detail, "]: cut short: chaos was halted"));
+    assert_int_equal(mock_store.nincidents, 1);
+}
+
 #define HITS                                                                   \
     "{\"stage\":\"auth\",\"maxHits\":5,\"fault\":{\"kind\":\"error\","         \
     "\"code\":535}}"
@@ -561,6 +590,17 @@ test_a_decision_that_comes_in_time_counts(void **state)
     assert_passes("tester");
     assert_int_equal(count(CM_FILTER_RELAY_LATE), 0);
     assert_int_equal(count(CM_FILTER_STATE_FAILED), 1);
+}
+
+static void
+test_a_decision_that_a_halt_overtakes_does_nothing(void **state)
+{
+    (void)state;
+    set_rule(HITS);
+    mock_store.halts_when_asked = true;
+    assert_passes("tester");
+    assert_int_equal(wait_incident(0)->outcome, CM_INCIDENT_UNAVAILABLE);
+    assert_string_equal(wait_incident(0)->detail, "halted");
 }
 
 static void
@@ -708,9 +748,12 @@ main(void)
         cmocka_unit_test(test_by_user_with_and_without_realm),
         cmocka_unit_test(test_by_mechanism_nobody_is_meant),
         cmocka_unit_test(test_not_armed_stale_or_shadow_nothing_happens),
+        cmocka_unit_test(test_halted_nothing_happens),
         cmocka_unit_test(test_latency_holds_that_login_alone),
         cmocka_unit_test(test_a_caller_that_leaves_while_held_is_forgotten),
         cmocka_unit_test(test_a_decision_that_comes_in_time_counts),
+        cmocka_unit_test(test_a_halt_lets_go_what_is_held),
+        cmocka_unit_test(test_a_decision_that_a_halt_overtakes_does_nothing),
         cmocka_unit_test(test_a_decision_that_is_late_lets_the_login_pass),
         cmocka_unit_test(test_a_caller_may_leave_while_its_question_is_judged),
         cmocka_unit_test(test_more_callers_than_there_may_be_wait_their_turn),
