@@ -7,9 +7,11 @@
 #include "admin/request.h"
 #include "admin/response.h"
 #include "milter/model/address.h"
+#include "milter/model/inbox.h"
 #include "milter/model/inbox_json.h"
 #include "milter/model/json.h"
 #include "milter/model/problem.h"
+#include "milter/model/rule_print.h"
 #include "milter/store/commit.h"
 #include "milter/store/listing.h"
 #include "milter/store/wipe.h"
@@ -44,22 +46,60 @@ stored_json(const struct cm_doc *doc, char *why)
     return config;
 }
 
+/* What the configuration compiled to; NULL after an answer. */
+static json_t *
+compiled_json(const struct cm_request *req, const struct cm_doc *doc,
+              struct cm_response *res)
+{
+    struct cm_inbox *inbox = NULL;
+    json_t *rules = json_array();
+    enum cm_status status = cm_inbox_compile(&inbox, doc->text, doc->len, NULL);
+    for (size_t i = 0; status == CM_OK && i < inbox->nrules; i++)
+        if (json_array_append_new(rules, cm_rule_json(&inbox->rules[i])) != 0)
+            status = CM_ENOMEM;
+    if (status != CM_OK) {
+        cm_own_no_memory(res, req);
+        json_decref(rules);
+        rules = NULL;
+    }
+    json_t *json = rules ? json_pack("{s:b, s:o}", "enabled",
+                                     (int)inbox->enabled, "rules", rules)
+                         : NULL;
+    cm_inbox_release(&inbox);
+    return json;
+}
+
+static void
+answer_one(const struct cm_request *req, const struct cm_doc *doc,
+           json_t *config, struct cm_response *res)
+{
+    const char *compiled = cm_target_param(&req->target, "compiled");
+    if (compiled && strcmp(compiled, "true") == 0) {
+        json_decref(config);
+        config = compiled_json(req, doc, res);
+        if (!config)
+            return;
+    }
+    cm_etag_set(res, doc->rev);
+    cm_response_json(res, 200, config);
+}
+
 void
 cm_api_own_inbox_get(struct cm_api *api, const struct cm_request *req,
                      struct cm_response *res)
 {
+    static const char *const known[] = {"compiled", NULL};
     struct cm_address addr;
     struct cm_doc doc = {0};
     struct cm_err err;
     char why[256];
-    if (!cm_api_address(api, req, &addr, res))
+    if (!cm_own_query(req, known, res) || !cm_api_address(api, req, &addr, res))
         return;
     enum cm_status status =
         cm_commit_get(api->commits, CM_KIND_INBOX, addr.text, &doc, &err);
     json_t *config = status == CM_OK ? stored_json(&doc, why) : NULL;
     if (config) {
-        cm_etag_set(res, doc.rev);
-        cm_response_json(res, 200, config);
+        answer_one(req, &doc, config, res);
     } else if (status == CM_OK) {
         cm_response_fail(res, req, 500,
                          "The stored configuration is broken and has no effect "

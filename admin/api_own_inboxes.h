@@ -10,7 +10,8 @@
  *
  *   GET    /inboxes                    ?prefix= ?after= ?limit=, in byte order
  *   DELETE /inboxes?confirm=all        or ?prefix=load-&confirm=load-
- *   GET, PUT, DELETE /inboxes/ADDRESS  one; ETag, If-Match, If-None-Match
+ *   GET, PUT, DELETE /inboxes/ADDRESS  one; ETag, If-Match, If-None-Match;
+ *                                      GET ?compiled=true: as rules
  *   POST   /inboxes/set                {"inboxes": [{"address", "chaos"}]}, or
  *                                      {"addresses": [...], "chaos": {...}}
  *   POST   /inboxes/clear              {"addresses": [...]}

@@ -8,7 +8,9 @@
  * /api/v1/rules: the fault rules, an ordered list; the first that matches and
  * whose coin falls heads decides.
  *
- *   GET    /rules                page by page, with hits; ?limit= ?after=
+ *   GET    /rules                page by page, with hits; ?limit= ?after=;
+ *                                ?face=all: those of all APIs, in the order of
+ *                                evaluation, with what each compiled to
  *   POST   /rules                a new one, at the end, or ?before= ?after= ID
  *   DELETE /rules?confirm=all    all of them
  *   GET, PUT, DELETE /rules/ID   one; ETag, If-Match, If-None-Match

@@ -179,26 +179,42 @@ match_attempt(const struct cm_match *match, const struct cm_event *event)
     return match_range(&match->attempt, event->attempt > 0, event->attempt);
 }
 
+static const struct {
+    const char *name; /* as in a document */
+    enum cm_verity (*ask)(const struct cm_match *, const struct cm_event *);
+} questions[] = {
+    {"inbox", match_inbox},         {"domain", match_domain},
+    {"sender", match_sender},       {"client", match_client},
+    {"helo", match_helo},           {"user", match_user},
+    {"mechanism", match_mechanism}, {"header", match_headers},
+    {"size", match_size},           {"attempt", match_attempt},
+};
+
 enum cm_verity
-cm_rule_matches(const struct cm_rule *rule, const struct cm_event *event)
+cm_rule_failing(const struct cm_rule *rule, const struct cm_event *event,
+                const char **condition_r)
 {
-    static enum cm_verity (*const questions[])(const struct cm_match *,
-                                               const struct cm_event *) = {
-        match_inbox, match_domain,  match_sender,    match_client,
-        match_helo,  match_user,    match_mechanism, match_headers,
-        match_size,  match_attempt,
-    };
     enum cm_verity all = CM_YES;
+    *condition_r = NULL;
     if ((rule->fault.kind == CM_FAULT_HIDE) != event->keywords)
         return CM_NO;
     for (size_t i = 0; i < sizeof questions / sizeof questions[0]; i++) {
-        enum cm_verity answer = questions[i](&rule->match, event);
+        enum cm_verity answer = questions[i].ask(&rule->match, event);
+        if (answer == CM_NO || (answer == CM_UNKNOWN && all == CM_YES))
+            *condition_r = questions[i].name;
         if (answer == CM_NO)
             return CM_NO;
         if (answer == CM_UNKNOWN)
             all = CM_UNKNOWN;
     }
     return all;
+}
+
+enum cm_verity
+cm_rule_matches(const struct cm_rule *rule, const struct cm_event *event)
+{
+    const char *condition;
+    return cm_rule_failing(rule, event, &condition);
 }
 
 /* Does the fault take, or count, one recipient at a time? */

@@ -101,6 +101,13 @@ enum cm_verity { CM_NO, CM_YES, CM_UNKNOWN };
 enum cm_verity cm_rule_matches(const struct cm_rule *rule,
                                const struct cm_event *event);
 
+/* cm_rule_failing - the same, for who explains it: *condition_r names the
+ * condition that is the reason, as a document does: the first that is NO, or
+ * else the first that is UNKNOWN; NULL when there is none. */
+enum cm_verity cm_rule_failing(const struct cm_rule *rule,
+                               const struct cm_event *event,
+                               const char **condition_r);
+
 /*
  * cm_rule_is_for_message - does it name no recipient, and touch a message
  * whole? At DATA and at the end of a message such a rule has one turn for the

@@ -95,10 +95,9 @@ cm_rulebook_name(const char *key, enum cm_face *face_r)
     return NULL;
 }
 
-/* rule_r is to be freed with cm_rule_fini after CM_OK. */
-static enum cm_status
-compile(struct cm_rule *rule_r, const char *key, const char *text, size_t len,
-        unsigned address_flags, struct cm_err *err)
+enum cm_status
+cm_rulebook_rule(struct cm_rule *rule_r, const char *key, const char *text,
+                 size_t len, unsigned address_flags, struct cm_err *err)
 {
     struct cm_problems problems;
     enum cm_face face = CM_FACE_RULE;
@@ -121,7 +120,8 @@ cm_rule_doc_new(struct cm_rule_doc **doc_r, const char *key, int64_t ord,
                 struct cm_err *err)
 {
     struct cm_rule rule;
-    enum cm_status st = compile(&rule, key, text, len, address_flags, err);
+    enum cm_status st =
+        cm_rulebook_rule(&rule, key, text, len, address_flags, err);
     if (st == CM_OK)
         cm_rule_fini(&rule);
     else if (st != CM_NOTFOUND)
@@ -185,8 +185,8 @@ cm_rulebook_compile(struct cm_ruleset **set_r, struct cm_map *rules,
     qsort(all.entries, all.n, sizeof *all.entries, by_order);
     for (size_t i = 0; i < all.n; i++) {
         const struct cm_rule_doc *doc = all.entries[i]->value;
-        st = compile(&compiled[done], all.entries[i]->key, doc->text, doc->len,
-                     address_flags, NULL);
+        st = cm_rulebook_rule(&compiled[done], all.entries[i]->key, doc->text,
+                              doc->len, address_flags, NULL);
         if (st == CM_ENOMEM)
             goto out;
         if (st == CM_OK)

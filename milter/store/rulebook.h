@@ -40,6 +40,14 @@ enum cm_status cm_rule_doc_new(struct cm_rule_doc **doc_r, const char *key,
                                unsigned address_flags,
                                struct cm_err *err) CM_MUST_CHECK;
 
+/* cm_rulebook_rule - the rule that a document of the key's kind becomes; then
+ * cm_rule_fini it. As cm_rule_doc_new, and CM_NOTFOUND: none, for it says that
+ * nothing shall happen. */
+enum cm_status cm_rulebook_rule(struct cm_rule *rule_r, const char *key,
+                                const char *text, size_t len,
+                                unsigned address_flags,
+                                struct cm_err *err) CM_MUST_CHECK;
+
 /* cm_rulebook_compile - the list of all rules in the map (key to cm_rule_doc),
  * by face, ord and then name. *set_r has one reference; NULL when there are
  * none. CM_OK or CM_ENOMEM. */

@@ -60,6 +60,22 @@ class Inboxes(InboxCase):
         self.call("DELETE", "/" + inbox, status=404)
         wait_until("quiet", lambda: self.code(inbox) == 250, timeout=2)
 
+    def test_what_it_compiled_to_is_shown(self):
+        inbox = self.inbox("compiled")
+        self.call("PUT", "/" + inbox, {
+            "enabled": True, "greylist": {"enabled": True},
+            "latency": {"enabled": True, "minDelayMs": 1, "maxDelayMs": 9,
+                        "probability": 0.5}}, 201)
+        shown = self.call("GET", f"/{inbox}?compiled=true").json
+        self.assertIs(shown["enabled"], True)
+        latency, = (rule for rule in shown["rules"]
+                    if rule["fault"]["kind"] == "latency")
+        self.assertEqual(latency["fault"], {"kind": "latency", "min": 1,
+                                            "max": 9})
+        self.assertEqual(latency["probability"], 0.5)
+        self.assertEqual([rule["fault"]["kind"] for rule in shown["rules"]],
+                         ["greylist", "latency"])
+
     def test_every_fault_is_told_at_once_by_its_member(self):
         answer = self.call("PUT", "/a@example.com", {
             "enabled": "yes", "latency": {"enabled": True, "minDelayMs": -1},

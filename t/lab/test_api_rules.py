@@ -218,6 +218,86 @@ class Order(RuleCase):
                          [f"r{i}" for i in range(11, 21)])
 
 
+class Faces(RuleCase):
+    """What each face compiled to, in the order of evaluation."""
+    seconds = 20
+
+    def face(self, method, path, body=None):
+        answer = self.lab.http(method, path, body)
+        self.assertEqual(answer.status, 200, answer)
+
+    def setUp(self):
+        super().setUp()
+        self.addCleanup(self.face, "PUT", "/api/v1/chaos", {})
+        self.addCleanup(self.face, "POST", "/chaos/effects", {"latency": 0})
+        self.addCleanup(self.face, "POST", "/chaos/faults", [])
+        self.face("PUT", "/api/v1/chaos", {
+            "Authentication": {"ErrorCode": 454, "Probability": 25}})
+        self.face("POST", "/chaos/effects", {"latency": 30})
+        self.face("POST", "/chaos/faults", [
+            {"inbox": "*@a.example", "error": {"statusCode": 553,
+                                               "code": "5.1.3"}},
+            {"inbox": "b@example.com", "probability": 0.5}])
+        self.call("PUT", "/own", {"mode": "shadow", "domain": "Example.COM",
+                                  "fault": {"kind": "error"}}, 201)
+
+    def listed(self, query=""):
+        return self.call("GET", "?face=all" + query).json
+
+    def test_all_are_shown_in_the_order_of_evaluation(self):
+        listed = self.listed()
+        self.assertEqual(listed["order"],
+                         ["inbox", "rule", "fault", "trigger", "effect"])
+        rules = listed["rules"]
+        self.assertEqual((listed["total"], listed["next"]), (len(rules), None))
+        self.assertEqual([item["face"] for item in rules],
+                         ["rule", "fault", "fault", "trigger", "trigger",
+                          "trigger", "effect"])
+        own, first, second, *triggers, effect = (
+            item["compiled"] for item in rules)
+        # Those of probability 0 become no rule.
+        trigger, = (rule for rule in triggers if rule)
+        self.assertEqual((own["stage"], own["mode"], own["domain"]),
+                         ("rcpt", "shadow", "example.com"))
+        self.assertEqual(own["fault"]["code"], 451)
+        self.assertEqual((first["inbox"], first["fault"]["code"],
+                          first["fault"]["enhanced"]),
+                         ("*@a.example", 553, "5.1.3"))
+        self.assertEqual((second["inbox"], second["probability"]),
+                         ("b@example.com", 0.5))
+        self.assertEqual((trigger["stage"], trigger["probability"],
+                          trigger["fault"]["code"]), ("auth", 0.25, 454))
+        self.assertEqual(effect["fault"], {"kind": "latency", "ms": 30})
+        self.assertEqual(rules[1]["rule"]["error"]["statusCode"], 553)
+        self.assertNotIn("error", {key for item in rules for key in item})
+
+    def test_what_is_shown_is_a_document_that_can_be_posted(self):
+        for item in self.listed()["rules"]:
+            if item["compiled"] is None:
+                continue
+            compiled = dict(item["compiled"], id="copy")
+            self.call("PUT", "/copy", compiled, 201)
+            again, = (entry["compiled"] for entry in self.listed()["rules"]
+                      if entry["id"] == "copy")
+            self.assertEqual(again, compiled)
+            self.call("DELETE", "/copy", status=204)
+
+    def test_pages_and_hits_go_across_the_faces(self):
+        items, after = [], ""
+        while after is not None:
+            page = self.listed("&limit=2" + (after and "&after=" + after))
+            self.assertLessEqual(len(page["rules"]), 2)
+            items += page["rules"]
+            after = page["next"]
+        self.assertEqual(items, self.listed()["rules"])
+        self.lab.settle()
+        self.assertEqual(self.code("x@a.example"), 553)
+        wait_until("the hit of a fault", lambda: [
+            item["hits"] for item in self.listed()["rules"]][1] == 1, timeout=3)
+        self.assertEqual([item["id"] for item in self.pages()], ["own"])
+        self.call("GET", "?face=mailpit", status=400)
+
+
 class Effect(RuleCase):
     seconds = 30
 

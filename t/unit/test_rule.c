@@ -173,6 +173,37 @@ test_rule_matches_no_beats_unknown(void **state)
     cm_rule_fini(&rule);
 }
 
+/* What is told of it: the first NO, or else the first UNKNOWN. */
+static void
+test_rule_failing_names_the_condition(void **state)
+{
+    struct cm_rule rule =
+        rule_of("{\"domain\":\"example.com\",\"sender\":\"*@other.example\","
+                "\"helo\":\"x\",\"user\":\"tester\"}",
+                "rcpt");
+    struct cm_rule hide = rule_of(
+        "{\"fault\":{\"kind\":\"hide\",\"keywords\":[\"AUTH\"]}}", "helo");
+    const char *condition;
+    (void)state;
+    assert_int_equal(cm_rule_failing(&rule, &world.event, &condition), CM_NO);
+    assert_string_equal(condition, "sender");
+    world.event.recipient = world.event.recipient_base = NULL;
+    world.event.sender = NULL;
+    assert_int_equal(cm_rule_failing(&rule, &world.event, &condition), CM_NO);
+    assert_string_equal(condition, "helo");
+    world.event.helo = "X";
+    assert_int_equal(cm_rule_failing(&rule, &world.event, &condition),
+                     CM_UNKNOWN);
+    assert_string_equal(condition, "domain");
+    assert_int_equal(cm_rule_failing(&hide, &world.event, &condition), CM_NO);
+    assert_null(condition);
+    world.event.keywords = true;
+    assert_int_equal(cm_rule_failing(&hide, &world.event, &condition), CM_YES);
+    assert_null(condition);
+    cm_rule_fini(&rule);
+    cm_rule_fini(&hide);
+}
+
 static void
 test_rule_matches_null_sender_and_no_domain(void **state)
 {
@@ -295,6 +326,7 @@ main(void)
     static const struct CMUnitTest tests[] = {
         CASE(test_rule_matches_table),
         CASE(test_rule_matches_no_beats_unknown),
+        CASE(test_rule_failing_names_the_condition),
         CASE(test_rule_matches_null_sender_and_no_domain),
         CASE(test_rule_matches_half_known_facts),
         CASE(test_rule_is_for_message_table),
