@@ -24,17 +24,18 @@ enum cm_status
 cm_relay_open(struct cm_relay **relay_r, const struct cm_server_opts *opts,
               const char *saslauthd, struct cm_err *err)
 {
-    struct cm_relay *relay = calloc(1, sizeof *relay);
     *relay_r = NULL;
+    enum cm_status status = cm_unix_socket_check(saslauthd, err);
+    if (status == CM_OK)
+        status = cm_unix_socket_unpoint(opts->path, saslauthd, err);
+    if (status != CM_OK)
+        return status;
+    struct cm_relay *relay = calloc(1, sizeof *relay);
     if (!relay)
         return cm_err_set(err, CM_ENOMEM, "out of memory");
     snprintf(relay->desk.saslauthd, sizeof relay->desk.saslauthd, "%s",
              saslauthd);
-    enum cm_status status = cm_unix_socket_check(saslauthd, err);
-    if (status == CM_OK)
-        status = cm_unix_socket_unpoint(opts->path, saslauthd, err);
-    if (status == CM_OK)
-        status = cm_server_open(&relay->server, opts, err);
+    status = cm_server_open(&relay->server, opts, err);
     if (status == CM_OK)
         *relay_r = relay;
     else

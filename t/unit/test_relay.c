@@ -17,6 +17,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
+#include <fcntl.h>
 #include <jansson.h>
 #include <poll.h>
 #include <signal.h>
@@ -700,7 +701,21 @@ test_somebody_elses_link_is_left_alone(void **state)
     assert_int_equal(cm_relay_open(&next, &opts, saslauthd_path, &err),
                      CM_ECONFLICT);
     assert_null(next);
+}
+
+static void
+test_a_relay_that_cannot_be_opened_closes_nothing_of_others(void **state)
+{
+    struct cm_relay *next = NULL;
+    struct cm_err err;
+    (void)state;
+    int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    assert_int_equal(dup2(fd, STDIN_FILENO), STDIN_FILENO);
     assert_int_equal(cm_relay_open(&next, &opts, "no/path", &err), CM_EINVAL);
+    assert_null(next);
+    assert_true(fcntl(STDIN_FILENO, F_GETFD) >= 0);
+    if (fd != STDIN_FILENO)
+        close(fd);
 }
 
 static void
@@ -760,6 +775,8 @@ main(void)
         cmocka_unit_test(
             test_retired_it_holds_nobody_and_leaves_a_way_to_saslauthd),
         cmocka_unit_test(test_somebody_elses_link_is_left_alone),
+        cmocka_unit_test(
+            test_a_relay_that_cannot_be_opened_closes_nothing_of_others),
         cmocka_unit_test(test_the_end_with_logins_in_every_phase),
     };
     struct CMUnitTest each[LENGTH(tests)];
