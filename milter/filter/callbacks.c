@@ -174,9 +174,10 @@ on_helo(SMFICTX *ctx, char *helo)
     if (!session)
         return SMFIS_CONTINUE;
     copy(session->helo, sizeof session->helo, helo);
-    if (!is_live(session) || is_hooked(session))
+    if (!is_live(session))
         return SMFIS_CONTINUE;
-    return cm_verdict_command(session, ctx, CM_STAGE_HELO);
+    return is_hooked(session) ? cm_verdict_judged(session, ctx, CM_STAGE_HELO)
+                              : cm_verdict_command(session, ctx, CM_STAGE_HELO);
 }
 
 static sfsistat

@@ -64,8 +64,10 @@ answer(struct cm_session *session, milter ctx, const struct cm_ruleset *rules,
     return verdict;
 }
 
-int
-cm_verdict_command(struct cm_session *session, milter ctx, enum cm_stage stage)
+/* judged: the rules of the list had their say elsewhere. */
+static int
+judge_command(struct cm_session *session, milter ctx, enum cm_stage stage,
+              bool judged)
 {
     struct cm_event event;
     struct cm_walk walk;
@@ -78,7 +80,7 @@ cm_verdict_command(struct cm_session *session, milter ctx, enum cm_stage stage)
     if (!session->msg.open &&
         (view = cm_replica_view(session->filter->replica)))
         rules = cm_view_rules(view);
-    if (cm_ruleset_stages(rules) & CM_STAGE_BIT(stage)) {
+    if (!judged && (cm_ruleset_stages(rules) & CM_STAGE_BIT(stage))) {
         cm_session_event(session, stage, &event);
         cm_decide_start(&walk, NULL, rules, &event, &session->coin);
         decided = cm_deliberate(session, &walk, NULL, "", "", "", &fate);
@@ -90,6 +92,18 @@ cm_verdict_command(struct cm_session *session, milter ctx, enum cm_stage stage)
         cm_view_release(&view);
     }
     return verdict;
+}
+
+int
+cm_verdict_command(struct cm_session *session, milter ctx, enum cm_stage stage)
+{
+    return judge_command(session, ctx, stage, false);
+}
+
+int
+cm_verdict_judged(struct cm_session *session, milter ctx, enum cm_stage stage)
+{
+    return judge_command(session, ctx, stage, true);
 }
 
 /* --- RCPT --- */

@@ -17,6 +17,11 @@ struct smfi_str; /* libmilter's session, SMFICTX */
 int cm_verdict_command(struct cm_session *session, struct smfi_str *ctx,
                        enum cm_stage stage);
 
+/* cm_verdict_judged - the same for a command whose rules the hook has asked
+ * already: what effects add to the reply. */
+int cm_verdict_judged(struct cm_session *session, struct smfi_str *ctx,
+                      enum cm_stage stage);
+
 /* cm_verdict_rcpt - one recipient, as typed: its inbox's configuration and the
  * rules at RCPT. What acts later is kept with the session. */
 int cm_verdict_rcpt(struct cm_session *session, struct smfi_str *ctx,

@@ -294,6 +294,22 @@ class Commands(HookCase):
         self.smtp()     # without the hook it is the milter's own event
         self.assertEqual(len(self.wait_events(rule, 2)), 2)
 
+    def test_helo_that_the_hook_judged_meets_the_effects_all_the_same(self):
+        rule = self.rule({"kind": "latency", "ms": 300}, stage="helo")
+        # The milter is told of a greeting when somebody wants it to be.
+        self.lab.redis_cli("FCALL", "cm_set", "0", "effect", "latency",
+                           '{"latency":400,"stage":"helo"}')
+        self.addCleanup(self.lab.redis_cli, "FCALL", "cm_del", "0", "effect",
+                        "latency")
+        self.lab.settle()
+        reply = self.plain_session().ehlo()
+        self.assertEqual(reply.code, 250)
+        self.assertGreaterEqual(reply.seconds, 0.7)
+        self.assertEqual(len(self.wait_events(rule)), 1)
+        event = self.wait_events("effect:latency")[-1]
+        self.assertEqual((event["outcome"], event["stage"], event["asked"]),
+                         ("applied", "helo", "400"))
+
     def test_helo_by_name_and_by_client(self):
         self.rule(error(550, "by name"), stage="helo", helo="*.bad.example")
         self.rule(error(550, "by client"), stage="helo", client="127.0.0.2")

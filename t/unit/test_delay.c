@@ -341,6 +341,23 @@ test_effect_at_rcpt_delays_each_of_them(void **state)
     assert_int_equal(atomic_load(&mock_store.nincidents), 3);
 }
 
+/* Whether the rules at a greeting were asked by the hook is nothing to it. */
+static void
+test_effect_delays_a_greeting_that_was_judged(void **state)
+{
+    struct fixture *f = *state;
+    set_effect(f, "{\"latency\":60,\"stage\":\"helo\"}", false);
+    int fd = milter_pair_command(&f->pair);
+    assert_int_equal(cm_verdict_judged(f->session, CTX, CM_STAGE_HELO),
+                     SMFIS_CONTINUE);
+    milter_pair_reply(fd, "cont");
+    milter_pair_expect_late(&f->pair, "cont", 5000);
+    const struct cm_incident *in = wait_for_incident(1);
+    assert_string_equal(in->rule, "effect:latency");
+    assert_int_equal(in->stage, CM_STAGE_HELO);
+    assert_in_range(in->delay_measured_ms, 60, 10000);
+}
+
 static void
 test_effect_spares_the_message_of_a_protected_recipient(void **state)
 {
@@ -390,6 +407,7 @@ main(void)
         CASE(test_effect_adds_to_an_inboxs_latency),
         CASE(test_effect_is_not_on_top_of_a_refusal),
         CASE(test_effect_at_rcpt_delays_each_of_them),
+        CASE(test_effect_delays_a_greeting_that_was_judged),
         CASE(test_effect_spares_the_message_of_a_protected_recipient),
         CASE(test_effect_beyond_the_servers_patience_leaves_the_rest),
     };
