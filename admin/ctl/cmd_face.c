@@ -61,52 +61,68 @@ trigger_get(struct cm_ctl *ctl, const struct cm_ctl_args *args)
     return CM_CTL_OK;
 }
 
-/* "451:50%" into {"ErrorCode":451,"Probability":50}; "off" is never. */
+/* What one flag asks for; code 0: leave it as it is. */
+struct wish {
+    int64_t code;
+    long percent;
+    bool off;
+};
+
+/* "451:50%", "535", "off". */
 static bool
-set_trigger(json_t *all, size_t i, const char *value)
+read_wish(struct wish *wish, const char *flag, const char *value)
 {
     struct cm_err err = {CM_OK, "its probability must be whole percents"};
     const char *colon = strchr(value, ':');
-    json_t *one = json_object_get(all, triggers[i].member);
-    int64_t code;
     double share = 1;
     char head[16];
-    if (strcmp(value, "off") == 0) {
-        json_object_set_new(one, "Probability", json_integer(0));
+    wish->off = strcmp(value, "off") == 0;
+    if (wish->off)
         return true;
-    }
     snprintf(head, sizeof head, "%.*s",
              colon ? (int)(colon - value) : (int)strlen(value), value);
-    if (cm_quantity_count(head, 400, 599, &code, &err) != CM_OK ||
-        (colon && cm_quantity_share(colon + 1, &share, &err) != CM_OK) ||
-        fabs(share * 100 - (double)lround(share * 100)) > 1e-9) {
-        cm_ctl_fail(0, "--%s: %s", triggers[i].flag, err.msg);
-        return false;
+    if (cm_quantity_count(head, 400, 599, &wish->code, &err) == CM_OK &&
+        (!colon || cm_quantity_share(colon + 1, &share, &err) == CM_OK)) {
+        wish->percent = lround(share * 100);
+        if (fabs(share * 100 - (double)wish->percent) < 1e-9)
+            return true;
     }
-    json_object_set_new(one, "ErrorCode", json_integer(code));
-    json_object_set_new(one, "Probability", json_integer(lround(share * 100)));
-    return true;
+    cm_ctl_fail(0, "--%s: %s", flag, err.msg);
+    return false;
+}
+
+static void
+grant(json_t *trigger, const struct wish *wish)
+{
+    if (wish->code)
+        json_object_set_new(trigger, "ErrorCode", json_integer(wish->code));
+    if (wish->code || wish->off)
+        json_object_set_new(trigger, "Probability",
+                            json_integer(wish->percent));
 }
 
 static int
 trigger_set(struct cm_ctl *ctl, const struct cm_ctl_args *args)
 {
+    struct wish wishes[CM_CTL_TRIGGERS] = {{.code = 0}};
     struct cm_ctl_answer now, then;
+    bool all_off = cm_ctl_arg(args, "off", 0) != NULL;
     if (args->ngiven == 0)
         return cm_ctl_fail(CM_CTL_USAGE, "which trigger? --sender, --recipient "
                                          "or --auth, or --off for all");
+    for (size_t i = 0; i < CM_CTL_TRIGGERS; i++) {
+        const char *value = cm_ctl_arg(args, triggers[i].flag, 0);
+        wishes[i].off = all_off;
+        if (value && !all_off &&
+            !read_wish(&wishes[i], triggers[i].flag, value))
+            return CM_CTL_USAGE;
+    }
     int code = cm_ctl_do(ctl, "GET", triggers_path, NULL, &now);
     if (code != 0)
         return code;
-    for (size_t i = 0; i < CM_CTL_TRIGGERS && code == 0; i++) {
-        const char *value = cm_ctl_arg(args, triggers[i].flag, 0);
-        if (cm_ctl_arg(args, "off", 0))
-            value = "off";
-        if (value && !set_trigger(now.json, i, value))
-            code = CM_CTL_USAGE;
-    }
-    if (code == 0)
-        code = cm_ctl_do(ctl, "PUT", triggers_path, now.json, &then);
+    for (size_t i = 0; i < CM_CTL_TRIGGERS; i++)
+        grant(json_object_get(now.json, triggers[i].member), &wishes[i]);
+    code = cm_ctl_do(ctl, "PUT", triggers_path, now.json, &then);
     cm_ctl_answer_fini(&now);
     if (code != 0)
         return code;

@@ -210,7 +210,7 @@ static int
 keys_list(struct cm_ctl *ctl, const struct cm_ctl_args *args)
 {
     static const char *const head[] = {"KEY", "NAME", "SCOPES", "MADE", NULL};
-    static const char *const members[] = {"id", "name", "scopes", "created"};
+    static const char *const members[] = {"id", "name", "scopes", "createdAt"};
     struct cm_ctl_answer answer;
     (void)args;
     int code = cm_ctl_do(ctl, "GET", "/api/v1/keys", NULL, &answer);

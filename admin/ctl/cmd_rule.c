@@ -15,6 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define CM_CTL_RULE_PAGE 1000
+
 static const char rules_path[] = "/api/v1/rules";
 
 /* --- faults --- */
@@ -387,26 +389,38 @@ show_match(struct cm_show_table *table, const json_t *rule)
     cm_show_cell(table, "%s", len > 0 ? text : "everybody");
 }
 
+/* What a document leaves out is shown as what it then means. */
 static void
-show_rule(struct cm_show_table *table, const json_t *rule)
+show_member(struct cm_show_table *table, const json_t *rule, const char *member,
+            const char *otherwise)
 {
     char text[256];
+    if (json_object_get(rule, member))
+        cm_show_text(rule, member, text, sizeof text);
+    else
+        snprintf(text, sizeof text, "%s", otherwise);
+    cm_show_cell(table, "%s", text);
+}
+
+static void
+show_rule(struct cm_show_table *table, const json_t *entry)
+{
+    char text[256];
+    const json_t *rule = json_object_get(entry, "rule");
     const json_t *fault = json_object_get(rule, "fault");
     const json_t *enabled = json_object_get(rule, "enabled");
     const char *mode = json_string_value(json_object_get(rule, "mode"));
-    cm_show_cell(table, "%s", cm_show_text(rule, "id", text, sizeof text));
+    cm_show_cell(table, "%s", cm_show_text(entry, "id", text, sizeof text));
     cm_show_cell(table, "%s",
                  json_is_false(enabled) ? "off"
                  : mode                 ? mode
                                         : "live");
-    cm_show_cell(table, "%s", cm_show_text(rule, "stage", text, sizeof text));
+    show_member(table, rule, "stage", "(usual)");
     cm_show_cell(table, "%s", cm_show_text(fault, "kind", text, sizeof text));
-    cm_show_cell(table, "%s",
-                 cm_show_text(rule, "probability", text, sizeof text));
+    show_member(table, rule, "probability", "1");
     show_match(table, rule);
-    cm_show_cell(table, "%s", cm_show_text(rule, "hits", text, sizeof text));
-    cm_show_cell(table, "%s",
-                 cm_show_text(rule, "expiresAt", text, sizeof text));
+    cm_show_cell(table, "%s", cm_show_text(entry, "hits", text, sizeof text));
+    show_member(table, rule, "expiresAt", "-");
 }
 
 static void
@@ -432,8 +446,9 @@ rule_list(struct cm_ctl *ctl, const struct cm_ctl_args *args)
     do {
         struct cm_ctl_answer answer;
         char form[96];
-        snprintf(form, sizeof form, "%s?face=%s%s", rules_path,
-                 all ? "all" : "own", after ? "&after=%s" : "");
+        snprintf(form, sizeof form, "%s?limit=%d%s%s", rules_path,
+                 CM_CTL_RULE_PAGE, all ? "&face=all" : "",
+                 after ? "&after=%s" : "");
         char *path = cm_ctl_path(form, after, NULL);
         int code = cm_ctl_do(ctl, "GET", path, NULL, &answer);
         free(path);

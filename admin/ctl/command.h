@@ -63,6 +63,7 @@ struct cm_ctl_command {
 /* The commands of each file, ended by a row without a name. */
 extern const struct cm_ctl_command cm_ctl_inbox_commands[];
 extern const struct cm_ctl_command cm_ctl_rule_commands[];
+extern const struct cm_ctl_command cm_ctl_event_commands[];
 extern const struct cm_ctl_command cm_ctl_face_commands[];
 extern const struct cm_ctl_command cm_ctl_fleet_commands[];
 

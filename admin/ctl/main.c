@@ -31,10 +31,8 @@ static const struct cm_ctl_flag global_flags[] = {
 };
 
 static const struct cm_ctl_command *const tables[] = {
-    cm_ctl_fleet_commands,
-    cm_ctl_inbox_commands,
-    cm_ctl_rule_commands,
-    cm_ctl_face_commands,
+    cm_ctl_fleet_commands, cm_ctl_inbox_commands, cm_ctl_rule_commands,
+    cm_ctl_face_commands,  cm_ctl_event_commands,
 };
 #define CM_CTL_TABLES (sizeof tables / sizeof *tables)
 
