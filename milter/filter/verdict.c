@@ -331,8 +331,10 @@ int
 cm_verdict_late(struct cm_session *session, milter ctx, enum cm_stage stage)
 {
     struct cm_message *msg = &session->msg;
-    gather(session, stage);
     if (spare(session, ctx))
+        return SMFIS_CONTINUE;
+    gather(session, stage);
+    if (spare(session, ctx)) /* it may have waited for Redis */
         return SMFIS_CONTINUE;
     int verdict = take_turn(session, ctx, stage, CM_DEED_CUT);
     if (verdict == SMFIS_CONTINUE && !msg->cut)

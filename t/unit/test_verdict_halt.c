@@ -6,6 +6,7 @@
  */
 #include "milter/filter/verdict.h"
 #include "milter/model/protect.h"
+#include "milter/model/rule_json.h"
 #include "t/unit/mock_dropper.h"
 #include "t/unit/mock_smfi.h"
 #include "t/unit/mock_store.h"
@@ -14,8 +15,10 @@
 #include <stdarg.h>
 #include <cmocka.h>
 
+#include <jansson.h>
 #include <libmilter/mfapi.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define CTX ((struct smfi_str *)&mock_smfi)
@@ -126,6 +129,34 @@ test_message_decided_before_a_halt_is_spared_and_recorded(void **state)
     expect_unavailable(2, "d@example.com");
 }
 
+/* A rule of the list, which is asked at the end of the message only. */
+static void
+set_rule(const char *text)
+{
+    struct cm_rule *rule = calloc(1, sizeof *rule);
+    struct cm_problems problems;
+    json_t *doc = json_loads(text, 0, NULL);
+    cm_problems_init(&problems);
+    assert_non_null(rule);
+    assert_int_equal(cm_rule_compile(rule, "r1", doc, 0, &problems), CM_OK);
+    json_decref(doc);
+    assert_int_equal(cm_ruleset_new(&mock_store.rules, rule, 1), CM_OK);
+    cm_session_begin(session);
+}
+
+static void
+test_message_while_halted_uses_up_no_hit(void **state)
+{
+    (void)state;
+    set_rule("{\"stage\":\"message\",\"maxHits\":1,"
+             "\"fault\":{\"kind\":\"error\"}}");
+    assert_int_equal(rcpt("<a@example.com>"), SMFIS_CONTINUE);
+    mock_store.halted = true;
+    assert_int_equal(end_of_message(), SMFIS_CONTINUE);
+    assert_int_equal(mock_store.asked, 0);
+    assert_int_equal(mock_store.nincidents, 0);
+}
+
 /* Otherwise the one recipient that was counted, and blackholed, would be taken
  * for all, and the message discarded. */
 static void
@@ -165,6 +196,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         CASE(test_rcpt_while_halted_meets_nothing_and_asks_nothing),
         CASE(test_message_decided_before_a_halt_is_spared_and_recorded),
+        CASE(test_message_while_halted_uses_up_no_hit),
         CASE(test_message_that_met_a_halt_is_spared_also_after_it),
         CASE(test_rcpt_halted_while_redis_was_asked_is_spared),
     };
