@@ -330,7 +330,7 @@ start_filter(struct daemon *d, struct cm_err *err)
     cm_patience_init(&f->patience, d->settings->milter.sendmail_reply_timeout_s,
                      d->settings->milter.sendmail_message_timeout_s);
     pthread_rwlock_init(&f->protect_lock, NULL);
-    cm_servers_init(&f->servers);
+    cm_seen_init(&f->seen);
     enum cm_status status =
         make_protect(d->settings, f->address_flags, &protect, err);
     if (status != CM_OK)

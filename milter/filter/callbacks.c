@@ -142,7 +142,7 @@ on_connect(SMFICTX *ctx, char *host, _SOCK_ADDR *addr)
     if (!session)
         return SMFIS_CONTINUE;
     const char *version = smfi_getsymval(ctx, (char *)"v");
-    session->mta = cm_servers_met(&session->filter->servers, version);
+    session->mta = cm_seen_note(&session->filter->seen, version);
     session->only_temporary = cm_mta_commands_only_temporary(version);
     note_client(session, ctx, addr);
     if (session->filter->attendance)

@@ -178,7 +178,7 @@ cm_filter_report(void *arg, struct cm_buf *json)
                        &comma);
     report_hook(json, filter, &comma);
     cm_buf_puts(json, "},\"mtas\":");
-    cm_servers_report(&filter->servers, json);
+    cm_seen_report(&filter->seen, json);
     cm_halt_watch_report(filter->halt, json);
     cm_buf_puts(json, ",\"counters\":{");
     for (int i = 0; i < CM_FILTER_COUNT_MAX; i++)

@@ -4,7 +4,7 @@
 
 #include "milter/filter/metrics.h"
 #include "milter/filter/patience.h"
-#include "milter/filter/servers.h"
+#include "milter/filter/seen.h"
 #include "milter/model/fault.h"
 
 #include <pthread.h>
@@ -76,7 +76,7 @@ struct cm_filter {
     uint64_t seed;     /* of all unseeded coins; logged at start */
 
     struct cm_patience patience; /* how long the MTA bears a delay */
-    struct cm_servers servers;   /* the MTAs that it serves */
+    struct cm_seen seen;         /* the MTAs that it serves */
 
     pthread_rwlock_t protect_lock;
     struct cm_protect *protect; /* owned; replaced on reload */
