@@ -32,7 +32,7 @@ struct cm_fate {
     const char *recipient;        /* canonical; "" when the stage knows none */
     const char *typed;            /* as given in RCPT, for smfi_delrcpt */
     char detail[CM_FATE_DETAIL_BYTES]; /* "attempt 1/2"; "" */
-    bool closed; /* at the end of a message: done, or known to be impossible */
+    bool closed; /* at DATA or later: done, or known to be impossible */
 };
 
 /* cm_fate_touches_others - does it, at its own stage, touch other recipients of

@@ -16,6 +16,7 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+struct cm_rule;
 struct cm_ruleset;
 struct cm_view;
 
@@ -46,6 +47,7 @@ struct cm_message {
     size_t accepted;       /* recipients answered with "continue" */
     struct cm_fate *fates; /* deferred; at most one for each recipient */
     size_t nfates, fates_cap;
+    const struct cm_rule *ended_by; /* the fate that refused or cut; borrowed */
     struct cm_rcpt *rcpts;
     size_t nrcpts, rcpts_cap;
     struct cm_content content;

@@ -284,11 +284,31 @@ take_turn(struct cm_session *session, milter ctx, enum cm_stage stage,
     unsigned others = others_of(msg);
     int verdict = SMFIS_CONTINUE;
     for (size_t i = 0; i < msg->nfates && verdict == SMFIS_CONTINUE; i++) {
-        const struct cm_fate *fate = &msg->fates[i];
-        if (fate->stage == stage && cm_deed_turn(fate) == turn && !msg->cut)
-            verdict = cm_deed_do(session, ctx, fate, others);
+        struct cm_fate *fate = &msg->fates[i];
+        if (fate->stage != stage || cm_deed_turn(fate) != turn || msg->cut)
+            continue;
+        verdict = cm_deed_do(session, ctx, fate, others);
+        fate->closed = true;
+        if (verdict != SMFIS_CONTINUE || msg->cut)
+            msg->ended_by = fate->rule;
     }
     return verdict;
+}
+
+/* The message was refused or its client cut off: what was decided for it, and
+ * has not been done, will not be. Whom the same rule meant has met it: they are
+ * the others that it touched. */
+static void
+forgo(struct cm_session *session, milter ctx)
+{
+    struct cm_message *msg = &session->msg;
+    for (size_t i = 0; i < msg->nfates; i++) {
+        struct cm_fate *fate = &msg->fates[i];
+        if (!fate->closed && fate->rule != msg->ended_by)
+            cm_deed_record(session, ctx, fate, CM_INCIDENT_UNAVAILABLE, 0,
+                           "another fault came before it");
+        fate->closed = true;
+    }
 }
 
 static bool
@@ -341,8 +361,10 @@ cm_verdict_late(struct cm_session *session, milter ctx, enum cm_stage stage)
         verdict = take_turn(session, ctx, stage, CM_DEED_REFUSAL);
     if (verdict == SMFIS_CONTINUE && stage == CM_STAGE_MESSAGE)
         verdict = cm_edit_message(session, ctx);
-    if (is_refusal(verdict) || msg->cut)
+    if (is_refusal(verdict) || msg->cut) {
+        forgo(session, ctx);
         return verdict;
+    }
     if (stage == CM_STAGE_MESSAGE)
         cm_attempt_end(session);
     delay(session, ctx, stage);

@@ -432,7 +432,10 @@ test_refused_message_is_not_edited(void **state)
     add_rules(rules, 2);
     assert_int_equal(message(f, rcpts), SMFIS_TEMPFAIL);
     assert_string_equal(mock_smfi.edits, "");
-    assert_int_equal(only_incident()->kind, CM_FAULT_ERROR);
+    assert_int_equal(mock_store.nincidents, 2);
+    assert_int_equal(mock_store.incidents[0].kind, CM_FAULT_ERROR);
+    assert_int_equal(mock_store.incidents[1].kind, CM_FAULT_DUPLICATE);
+    assert_int_equal(mock_store.incidents[1].outcome, CM_INCIDENT_UNAVAILABLE);
 }
 
 static void

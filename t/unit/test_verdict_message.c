@@ -60,6 +60,20 @@ test_message_blackhole_that_cannot_delete_delivers_and_says_so(void **state)
     assert_int_equal(only_incident()->outcome, CM_INCIDENT_UNAVAILABLE);
 }
 
+/* The first fault was done, and this other one, which lost to it, was not. */
+static void
+assert_forgone(size_t first, size_t lost, enum cm_fault_kind kind,
+               const char *inbox)
+{
+    const struct cm_incident *in = mock_store.incidents;
+    assert_int_equal(mock_store.nincidents, lost + 1);
+    assert_int_equal(in[first].outcome, CM_INCIDENT_APPLIED);
+    assert_int_equal(in[lost].outcome, CM_INCIDENT_UNAVAILABLE);
+    assert_int_equal(in[lost].kind, kind);
+    assert_string_equal(in[lost].inbox, inbox);
+    assert_string_equal(in[lost].detail, "another fault came before it");
+}
+
 static void
 test_message_error_names_how_many_others_it_touched(void **state)
 {
@@ -74,8 +88,30 @@ test_message_error_names_how_many_others_it_touched(void **state)
                      SMFIS_TEMPFAIL);
     /* The message was refused: no recipient was blackholed, none is claimed. */
     assert_int_equal(mock_smfi.ndeleted, 0);
-    assert_int_equal(only_incident()->others, 2);
-    assert_int_equal(only_incident()->stage, CM_STAGE_MESSAGE);
+    assert_forgone(0, 1, CM_FAULT_BLACKHOLE, "b@example.com");
+    assert_int_equal(mock_store.incidents[0].others, 2);
+    assert_int_equal(mock_store.incidents[0].stage, CM_STAGE_MESSAGE);
+}
+
+static void
+test_message_error_that_lost_to_another_is_not_replaced_silently(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const rules[] = {
+        "{\"stage\":\"message\",\"inbox\":\"*@a.example\",\"fault\":"
+        "{\"kind\":\"error\",\"code\":451}}",
+        "{\"stage\":\"message\",\"inbox\":\"*@b.example\",\"fault\":"
+        "{\"kind\":\"error\",\"code\":550}}"};
+    add_rules(rules, 2);
+    mail_from(f, "<s@example.net>");
+    cm_verdict_rcpt(f->session, CTX, "<1@a.example>");
+    cm_verdict_rcpt(f->session, CTX, "<2@a.example>");
+    cm_verdict_rcpt(f->session, CTX, "<3@b.example>");
+    assert_int_equal(cm_verdict_late(f->session, CTX, CM_STAGE_MESSAGE),
+                     SMFIS_TEMPFAIL);
+    assert_forgone(0, 1, CM_FAULT_ERROR, "3@b.example");
+    assert_string_equal(mock_store.incidents[1].rule, "r2");
+    assert_int_equal(mock_store.incidents[0].others, 2);
 }
 
 static void
@@ -118,9 +154,9 @@ test_message_drop_lost_cuts_first_and_keeps_nothing(void **state)
     assert_int_equal(mock_dropper.how, CM_DROP_FIN);
     assert_int_equal(mock_smfi.nlines, 0);
     assert_int_equal(mock_smfi.ndeleted, 0);
-    assert_int_equal(only_incident()->outcome, CM_INCIDENT_APPLIED);
-    assert_int_equal(only_incident()->others, 1);
-    assert_string_equal(only_incident()->detail, "FIN, message lost");
+    assert_forgone(0, 1, CM_FAULT_BLACKHOLE, "b@example.com");
+    assert_int_equal(mock_store.incidents[0].others, 1);
+    assert_string_equal(mock_store.incidents[0].detail, "FIN, message lost");
 }
 
 static void
@@ -141,7 +177,7 @@ test_message_drop_ack_lost_delivers_and_still_blackholes(void **state)
     assert_int_equal(mock_dropper.how, CM_DROP_RST);
     assert_int_equal(mock_smfi.ndeleted, 1);
     /* Nobody is left to wait for a late reply: none is claimed. */
-    assert_int_equal(mock_store.nincidents, 2);
+    assert_forgone(1, 2, CM_FAULT_LATENCY, "l@example.com");
     assert_int_equal(mock_store.incidents[0].kind, CM_FAULT_DROP);
     assert_int_equal(mock_store.incidents[1].kind, CM_FAULT_BLACKHOLE);
 }
@@ -341,6 +377,7 @@ main(void)
         CASE(test_message_blackhole_of_all_recipients_discards),
         CASE(test_message_blackhole_that_cannot_delete_delivers_and_says_so),
         CASE(test_message_error_names_how_many_others_it_touched),
+        CASE(test_message_error_that_lost_to_another_is_not_replaced_silently),
         CASE(test_message_drop_is_recorded_as_unavailable_not_faked),
         CASE(test_message_drop_lost_cuts_first_and_keeps_nothing),
         CASE(test_message_drop_ack_lost_delivers_and_still_blackholes),
