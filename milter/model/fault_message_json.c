@@ -94,7 +94,7 @@ build_header(struct cm_draft *draft, struct cm_fault *fault,
     if (value && *value && cm_reply_check_line(value, strlen(value)))
         cm_draft_complain(
             draft, member_name,
-            "must have a value of at most 480 printable characters");
+            "must have a value of at most 480 printable ASCII characters");
     fault->u.mutate.name = cm_draft_dup(draft, name);
     fault->u.mutate.value = cm_draft_dup(draft, value);
 }

@@ -353,7 +353,8 @@ static const struct {
      NULL, "fault.dropHeader must name a header"},
     {"mutate, header injection",
      "{\"kind\":\"mutate\",\"addHeader\":{\"X-A\":\"b\\r\\nBcc: c\"}}", NULL,
-     "fault.addHeader must have a value of at most 480 printable characters"},
+     "fault.addHeader must have a value of at most 480 printable ASCII "
+     "characters"},
     {"mutate, two headers",
      "{\"kind\":\"mutate\",\"addHeader\":{\"X-A\":\"b\",\"X-B\":\"c\"}}", NULL,
      "fault.addHeader must be an object with one member, a header's name and "
