@@ -4,7 +4,6 @@
  * letting it go on, and what is happening.
  */
 #include "admin/ctl/command.h"
-#include "admin/ctl/quantity.h"
 #include "admin/ctl/show.h"
 
 #include <jansson.h>
@@ -135,75 +134,6 @@ reset(struct cm_ctl *ctl, const struct cm_ctl_args *args)
     return tell(ctl, "POST", "/api/v1/reset", json_object(), NULL);
 }
 
-static int
-preflight(struct cm_ctl *ctl, const struct cm_ctl_args *args)
-{
-    char *text = NULL;
-    size_t cap = 0;
-    const char *file = args->word[0];
-    FILE *in = strcmp(file, "-") == 0 ? stdin : fopen(file, "re");
-    json_t *values = cm_ctl_own(json_object());
-    if (!in) {
-        json_decref(values);
-        return cm_ctl_fail(CM_CTL_USAGE, "%s: cannot be read", file);
-    }
-    while (getline(&text, &cap, in) >
-           0) { /* name = value, as postconf has it */
-        char *equals = strstr(text, " =");
-        if (!equals)
-            continue;
-        *equals = '\0';
-        char *value = equals + 2 + strspn(equals + 2, " ");
-        value[strcspn(value, "\r\n")] = '\0';
-        json_object_set_new(values, text, json_string(value));
-    }
-    free(text);
-    if (in != stdin)
-        fclose(in);
-    return tell(ctl, "POST", "/api/v1/preflight",
-                json_pack("{s:o}", "postconf", values), NULL);
-}
-
-/* --- explain --- */
-
-static void
-add_text(json_t *to, const char *member, const char *value)
-{
-    if (value)
-        json_object_set_new(to, member, json_string(value));
-}
-
-static int
-explain(struct cm_ctl *ctl, const struct cm_ctl_args *args)
-{
-    static const char *const texts[] = {"client", "helo", "user", "mechanism",
-                                        "sender"};
-    static const char *const numbers[] = {"size", "attempt"};
-    json_t *recipients = cm_ctl_own(json_array());
-    json_t *question = cm_ctl_own(json_object());
-    struct cm_err err;
-    for (size_t i = 0; i < args->nwords; i++)
-        json_array_append_new(recipients, json_string(args->word[i]));
-    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
-        add_text(question, texts[i], cm_ctl_arg(args, texts[i], 0));
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
-        int64_t n;
-        const char *value = cm_ctl_arg(args, numbers[i], 0);
-        if (!value)
-            continue;
-        if (cm_quantity_count(value, 0, INT64_MAX, &n, &err) != CM_OK) {
-            json_decref(question);
-            json_decref(recipients);
-            return cm_ctl_fail(CM_CTL_USAGE, "--%s: %s", numbers[i], err.msg);
-        }
-        json_object_set_new(question, numbers[i], json_integer(n));
-    }
-    if (args->nwords > 0)
-        json_object_set(question, "recipients", recipients);
-    json_decref(recipients);
-    return tell(ctl, "POST", "/api/v1/explain", question, NULL);
-}
-
 /* --- keys --- */
 
 static int
@@ -267,16 +197,6 @@ static const struct cm_ctl_flag reset_flags[] = {
     {"yes", NULL, "I mean it"},
     {NULL, NULL, NULL},
 };
-static const struct cm_ctl_flag explain_flags[] = {
-    {"client", "ADDRESS", "the SMTP client's"},
-    {"helo", "NAME", "what it says after EHLO"},
-    {"user", "LOGIN", "that it authenticates as"},
-    {"mechanism", "NAME", "of AUTH"},
-    {"sender", "ADDRESS", "MAIL FROM"},
-    {"size", "BYTES", "of the message"},
-    {"attempt", "N", "the how-many-th of this mail"},
-    {NULL, NULL, NULL},
-};
 static const struct cm_ctl_flag key_flags[] = {
     {"scope", "SCOPE", "read, write or halt; may be given several times"},
     {NULL, NULL, NULL},
@@ -292,14 +212,6 @@ const struct cm_ctl_command cm_ctl_fleet_commands[] = {
      resume},
     {"reset", "", 0, 0, "Remove all chaos, of every face",
      "  chaosctl reset --yes\n", reset_flags, reset},
-    {"explain", "[RECIPIENT..]", 0, CM_CTL_WORDS_MAX,
-     "Show which rules a mail would meet, and why",
-     "  chaosctl explain a@example.com --sender b@example.org --client "
-     "192.0.2.1\n",
-     explain_flags, explain},
-    {"preflight", "FILE", 1, 1,
-     "Name what in a Postfix's settings would spoil an experiment",
-     "  postconf | chaosctl preflight -\n", NULL, preflight},
     {"keys list", "", 0, 0, "List the API keys made here",
      "  chaosctl keys list\n", NULL, keys_list},
     {"keys add", "NAME", 1, 1, "Make an API key; it is shown this once",

@@ -315,7 +315,7 @@ class Chaosctl(LabTestCase):
         overview = self.ctl("--help", CHAOSCTL_URL="http://127.0.0.1:1")
         names = [line for line in self.ctl("__complete").splitlines()
                  if not line.startswith("--")]
-        self.assertGreater(len(names), 20)
+        self.assertGreater(len(names), 15)
         for name in names:
             with self.subTest(name):
                 self.assertIn(name, overview)
