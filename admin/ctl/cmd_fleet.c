@@ -84,8 +84,10 @@ status(struct cm_ctl *ctl, const struct cm_ctl_args *args)
         show_notes(answer.json, "alarms", "alarm", "text");
         show_notes(answer.json, "unavailable", "not available", "fault");
     }
+    bool halted = json_is_true(
+        json_object_get(json_object_get(answer.json, "halt"), "halted"));
     cm_ctl_answer_fini(&answer);
-    return alarms == 0 ? CM_CTL_OK : CM_CTL_NO;
+    return alarms == 0 && !halted ? CM_CTL_OK : CM_CTL_NO;
 }
 
 /* --- calls whose answer is shown as it is --- */
@@ -204,7 +206,7 @@ static const struct cm_ctl_flag key_flags[] = {
 
 const struct cm_ctl_command cm_ctl_fleet_commands[] = {
     {"status", "", 0, 0,
-     "Show the filters and what is wrong (exit status 1: alarms)",
+     "Show the filters and what is wrong (exit status 1: alarms, or halted)",
      "  chaosctl status\n", NULL, status},
     {"halt", "", 0, 0, "Stop all chaos now, until it is resumed",
      "  chaosctl halt --reason 'release today'\n", halt_flags, halt},

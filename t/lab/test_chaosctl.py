@@ -206,7 +206,7 @@ class Chaosctl(LabTestCase):
         self.ctl("inbox", "set", inbox, "--error", "550")
         self.lab.settle()
         self.ctl("halt", "--reason", "a test")
-        self.assertIn("HALTED", self.ctl("status"))
+        self.assertIn("HALTED", self.ctl("status", code=NO))
         self.assert_passes(inbox)
         self.ctl("resume")
         wait_until("the rules to act again",
