@@ -33,6 +33,7 @@
 
 #define CM_SCRAPE_PAGE_BYTES ((size_t)512 * 1024)
 #define CM_SCRAPE_BACKLOG    16
+#define CM_SCRAPE_PAUSE_MS   50 /* when no descriptor is left */
 
 struct client {
     int fd; /* -1: a free place */
@@ -168,13 +169,26 @@ drop(struct client *client)
     client->fd = -1;
 }
 
+/* Who cannot be let in stays at the door, and poll() would say so again at
+ * once, for as long as that lasts. */
+static void
+pause_for_want(struct cm_scrape *scrape, int error)
+{
+    struct pollfd wake = {.fd = scrape->wake_fd, .events = POLLIN};
+    if (error == EMFILE || error == ENFILE || error == ENOBUFS ||
+        error == ENOMEM)
+        (void)poll(&wake, 1, CM_SCRAPE_PAUSE_MS);
+}
+
 static void
 greet(struct cm_scrape *scrape)
 {
     struct client *place = &scrape->clients[0];
     int fd = accept4(scrape->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (fd < 0)
+    if (fd < 0) {
+        pause_for_want(scrape, errno);
         return;
+    }
     for (size_t i = 0; i < CM_SCRAPE_CLIENTS; i++) {
         struct client *other = &scrape->clients[i];
         if (place->fd >= 0 && (other->fd < 0 || other->due_ms < place->due_ms))
