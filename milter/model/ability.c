@@ -51,6 +51,10 @@ static const struct cm_ability abilities[] = {
      {NULL, "yes",
       "partly: at MAIL and RCPT, ADDRESS and ... come before it with "
       "450, 550 and 553"}},
+    {"reply.bare",
+     "reply without an enhanced code",
+     "test_mtas.Replies",
+     {NULL, "yes", "no: it puts in 4.0.0 or 5.0.0"}},
     {"reply.521",
      "521 ends the session",
      "test_mtas.Replies",

@@ -7,6 +7,7 @@ are. What a test cannot hold on one of them is said with @postfix_only or
 """
 import math
 import os
+import re
 import unittest
 
 
@@ -30,9 +31,13 @@ class Postfix:
         """How long it waits for the filter's reply at this stage."""
         return math.inf
 
-    def refused(self, text, address):
-        """What a client reads at MAIL or RCPT when the filter said text."""
+    def shown(self, text):
+        """What a client reads of a reply when the filter said text."""
         return text
+
+    def refused(self, text, address):
+        """The same at MAIL and RCPT, where the command named an address."""
+        return self.shown(text)
 
     def has_mail(self, folder):
         """Is anything in the queue of the lab in this folder?"""
@@ -70,11 +75,17 @@ class Sendmail:
         """T=R and T=E of the lab's sendmail.mc."""
         return 300 if stage == "message" else 30
 
+    def shown(self, text):
+        if re.match(r"\d{3}[ -][245]\.\d+\.\d+ ", text):
+            return text
+        return f"{text[:4]}{text[0]}.0.0 {text[4:]}"
+
     def refused(self, text, address):
+        text = self.shown(text)
         if text[:3] not in ("450", "550", "553"):
             return text
-        begin, rest = text[:10], text[10:]      # "450 4.2.1 "
-        return f"{begin}<{address}>... {rest}"
+        enhanced, rest = text[4:].split(" ", 1)
+        return f"{text[:4]}{enhanced} <{address}>... {rest}"
 
     def queue(self, folder, *kinds):
         """The files of these kinds in its queue."""

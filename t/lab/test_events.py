@@ -638,8 +638,9 @@ class Mails(LabTestCase):
         self.lab.settle()
         sent = self.send(inbox, sender="")
         event = self.only_event(inbox, "error")
+        self.assertEqual(MTA.refused(event["reply"], inbox), sent.rcpts[0].text)
         self.assert_members(
-            event, reply=sent.rcpts[0].text, sender="<>", recipient=inbox, stage="rcpt", client="127.0.0.1",
+            event, sender="<>", recipient=inbox, stage="rcpt", client="127.0.0.1",
             rule="inbox:randomError", fault={"kind": "error"}, outcome="applied", committed=False, delay=None,
             coin={"probability": 1, "occurrence": None}, others=0)
         self.assertRegex(event["time"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")

@@ -15,16 +15,17 @@ class MtaCase(LabTestCase):
 
     sources = 0
 
-    def refuse(self, cases):
-        """Rules for (stage, code, text), each for a client of its own; the
-        address of that client by the case."""
+    def refuse(self, cases, **more):
+        """Rules for (stage, code, text) and more of the fault, each for a client
+        of its own; the address of that client by the case."""
         sources = {}
         for case in cases:
             MtaCase.sources += 1
             sources[case] = f"127.0.{10 + MtaCase.sources // 200}" \
                             f".{1 + MtaCase.sources % 200}"
         self.rules(*({"stage": stage, "client": source,
-                      "fault": {"kind": "error", "code": code, "text": text}}
+                      "fault": {"kind": "error", "code": code, "text": text,
+                                **more}}
                      for (stage, code, text), source in sources.items()))
         return sources
 
@@ -84,6 +85,15 @@ class Replies(MtaCase):
                     self.assert_gone(client)
                 else:
                     self.assertEqual(client.command("RSET").code, 250)
+
+    def test_reply_without_an_enhanced_code(self):
+        cases = self.refuse(((stage, code, TEXT) for stage in self.STAGES
+                             for code in (451, 550)), enhanced="")
+        for (stage, code, _), source in cases.items():
+            with self.subTest(stage=stage, code=code):
+                reply = self.talk(self.connect(source), stage)
+                self.assertEqual(reply.lines, self.expected(
+                    stage, [MTA.shown(f"{code} {TEXT}")]))
 
     def test_lines_arrive(self):
         cases = self.refuse((stage, code, LINES) for stage in self.STAGES
