@@ -65,7 +65,7 @@ class Inboxes(InboxCase):
         self.call("PUT", "/" + inbox, {
             "enabled": True, "greylist": {"enabled": True},
             "latency": {"enabled": True, "minDelayMs": 1, "maxDelayMs": 9,
-                        "probability": 0.5}}, 201)
+                        "probability": 0.5}})
         shown = self.call("GET", f"/{inbox}?compiled=true").json
         self.assertIs(shown["enabled"], True)
         latency, = (rule for rule in shown["rules"]
