@@ -73,6 +73,8 @@ class Keys(KeyCase):
             elif flags == "READ":
                 fits = {"read"}
             for scope, key in keys.items():
+                if path.endswith("/stream") and scope in fits:
+                    continue  # it would not end; test_events opens it
                 answer = self.lab.http(
                     method, re.sub(r":\w+", "nothing@example.net", path),
                     None if safe else "!", headers={"X-API-Key": key})
