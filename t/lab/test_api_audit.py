@@ -8,6 +8,7 @@ RULE = {"fault": {"kind": "error", "code": 550}}
 
 
 class Audit(LabTestCase):
+    once = True
     seconds = 15
 
     def audit(self, query="", status=200):

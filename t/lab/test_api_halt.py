@@ -210,6 +210,7 @@ class HaltSemantics(HaltCase):
 
 
 class HaltUnarmed(HaltCase):
+    once = True
     armed = False
     seconds = 10
 
@@ -219,6 +220,7 @@ class HaltUnarmed(HaltCase):
 
 
 class HaltRestarts(HaltCase):
+    once = True
     apart = True
     seconds = 40
 

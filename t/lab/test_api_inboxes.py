@@ -11,6 +11,8 @@ REFUSE = {"enabled": True, "randomError": {
 
 
 class InboxCase(LabTestCase):
+    once = True
+
     def call(self, method, path="", body=None, status=200, **headers):
         answer = self.lab.http(method, "/api/v1/inboxes" + path, body, headers={
             name.replace("_", "-"): value for name, value in headers.items()})

@@ -23,6 +23,8 @@ def routes():
 
 
 class KeyCase(LabTestCase):
+    once = True
+
     def call(self, method, path="", body=None, status=200, key=None):
         headers = {"X-API-Key": key} if key else None
         answer = self.lab.http(method, "/api/v1/" + path, body, headers=headers)

@@ -11,6 +11,7 @@ RULE = {"fault": {"kind": "error", "code": 550}}
 
 
 class Reset(LabTestCase):
+    once = True
     seconds = 15
 
     def call(self, method, path, body=None, status=200):

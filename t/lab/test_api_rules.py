@@ -15,6 +15,8 @@ def refuse(code, **match):
 
 
 class RuleCase(LabTestCase):
+    once = True
+
     def setUp(self):
         super().setUp()
         for item in self.pages():

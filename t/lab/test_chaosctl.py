@@ -15,6 +15,7 @@ OK, NO, USAGE, REFUSED, UNAVAILABLE, FORBIDDEN = 0, 1, 64, 65, 69, 77
 
 
 class Chaosctl(LabTestCase):
+    once = True
     seconds = 25
 
     def environ(self, **more):

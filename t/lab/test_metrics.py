@@ -105,6 +105,7 @@ def promtool(text):
 class Parser(unittest.TestCase):
     """The judge is judged first."""
 
+    once = True
     FAMILY = "# HELP chaosmilter_a Help.\n# TYPE chaosmilter_a gauge\n"
 
     def test_what_is_right_passes(self):
@@ -335,6 +336,8 @@ class Filter(LabTestCase):
 
 class Port(unittest.TestCase):
     """The setting, without a mail server."""
+
+    once = True
 
     def run_filter(self, address, wait=True):
         folder = tempfile.TemporaryDirectory()

@@ -25,6 +25,7 @@ def openssl(*words):
 
 
 class Tls(unittest.TestCase):
+    once = True
     seconds = 10
 
     @classmethod
