@@ -17,8 +17,8 @@ struct cm_response;
  * that fits wins.
  */
 enum cm_route_flag {
-    CM_ROUTE_KEY = 1 << 0,   /* 401 without a right key */
-    CM_ROUTE_ARMED = 1 << 1, /* 403 while chaos is not armed */
+    CM_ROUTE_KEY = 1 << 0,    /* 401 without a right key */
+    CM_ROUTE_ARMED = 1 << 1,  /* 403 while chaos is not armed */
     CM_ROUTE_TICKET = 1 << 2, /* a stream for which a ticket may stand in */
     /* The key's scope: read for GET and write for all else, unless said here;
      * 403 without. */
